@@ -1,0 +1,1 @@
+"""The credit workbench: which turn earned the reward?"""

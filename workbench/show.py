@@ -1,0 +1,24 @@
+"""The one door to the views: how an object of a lower layer displays itself.
+
+Everything below the views may call these functions; nothing below imports `workbench.view`. The import
+happens when something is displayed, so that `import workbench` stays light.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+def mimebundle(thing: Any) -> dict[str, str]:
+    """Return the display bundle (`text/plain`, `text/html`) of any object the views know."""
+    from workbench import view
+
+    return view.mimebundle(thing)
+
+
+def html_page(thing: Any, path: str | Path, **options: Any) -> Path:
+    """Write one offline HTML file that shows `thing`; return its path."""
+    from workbench import view
+
+    return view.html_page(thing, path, **options)
