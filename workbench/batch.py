@@ -1,0 +1,425 @@
+"""What the maths holds: integer maps between levels, and named columns.
+
+    token_turn [T]   turn_trajectory [K]   trajectory_group [N]      which turn, trajectory, group something is in
+
+Axis letters: T sampled tokens, K turns, N trajectories, G groups, U units of some name. Flat tensors over sampled
+tokens, each token once, ordered by (trajectory, turn, position). Nothing is ever inferred from values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from workbench import show
+from workbench.segments import number_keys, seg_last
+
+Level = str
+""" "token", "turn", "trajectory", "group", "batch", or the name of a unit."""
+
+BASE_LEVELS = ("token", "turn", "trajectory", "group", "batch")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a column comes from.
+
+    Args:
+        provider: what made it.
+        parameters: of the provider.
+        model: content hash of the weights that were asked, "" if none.
+        policy_version: version of those weights.
+        prompt: content hash of the prompt or rubric, "" if none.
+        sees: what it was allowed to see: "future", "gold", "group", "other policy".
+        calls, tokens, seconds: what it cost.
+    """
+
+    provider: str = "given"
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    model: str = ""
+    policy_version: int | None = None
+    prompt: str = ""
+    sees: tuple[str, ...] = ()
+    calls: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Column:
+    """A named value per unit of a level.
+
+    Args:
+        level: of what there is one value each.
+        values: [n, ...], any dtype.
+        known: bool [n]; where False the value means nothing.
+        provenance: where it comes from.
+    """
+
+    level: Level
+    values: Tensor
+    known: Tensor
+    provenance: Provenance = Provenance()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return show.mimebundle(self)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A named partition of tokens or turns: calls, entropy segments, phases.
+
+    Args:
+        base: "token" or "turn": what the map is over.
+        of: unit of each token or turn; -1 where none; numbered in order.
+    """
+
+    base: Level
+    of: Tensor
+
+    @property
+    def count(self) -> int:
+        return int(self.of.max()) + 1 if len(self.of) else 0
+
+
+def make_column(
+    name: str, level: Level, values: Any, known: Any, count: int, provenance: Provenance = Provenance()
+) -> Column:
+    """Check and build a column.
+
+    Args:
+        values: anything `torch.as_tensor` takes, or a list with None where unknown.
+        known: bool per unit, or None if `values` says it all.
+        count: how many units the level has.
+
+    Raises:
+        ValueError: wrong length, or a value that is not finite where it is said to be known.
+    """
+    if isinstance(values, (list, tuple)) and any(v is None for v in values):
+        if known is not None:
+            raise ValueError(f"column {name!r}: give None for unknown values or `known`, not both")
+        known = [v is not None for v in values]
+        values = [0.0 if v is None else v for v in values]
+    v = torch.as_tensor(values)
+    if v.ndim == 0 or len(v) != count:
+        raise ValueError(f"column {name!r}: level {level!r} has {count} units, got values of shape {tuple(v.shape)}")
+    k = torch.ones(count, dtype=torch.bool) if known is None else torch.as_tensor(known, dtype=torch.bool)
+    if k.shape != (count,):
+        raise ValueError(f"column {name!r}: `known` has shape {tuple(k.shape)}, expected ({count},)")
+    if v.is_floating_point():
+        bad = ~torch.isfinite(v).reshape(count, -1).all(1) & k
+        if bool(bad.any()):
+            first = int(torch.nonzero(bad)[0])
+            raise ValueError(
+                f"column {name!r}: {level} {first} is {v[first].tolist()}; give known=False where a value is unknown"
+            )
+    return Column(level, v, k, provenance)
+
+
+def _ints(name: str, values: Any, top: int | None, lowest: int = 0) -> Tensor:
+    """A one-dimensional int64 map with values in [lowest, top)."""
+    v = torch.as_tensor(values, dtype=torch.int64)
+    if v.ndim != 1:
+        raise ValueError(f"{name}: expected a one-dimensional integer map, got shape {tuple(v.shape)}")
+    if len(v) and (int(v.min()) < lowest or (top is not None and int(v.max()) >= top)):
+        raise ValueError(f"{name}: expected values in [{lowest}, {top}), got {int(v.min())} .. {int(v.max())}")
+    return v
+
+
+def _in_order(name: str, values: Tensor) -> None:
+    if bool((values[1:] < values[:-1]).any()):
+        first = int(torch.nonzero(values[1:] < values[:-1])[0]) + 1
+        raise ValueError(f"{name}: entries must not decrease (units of one parent stand together); entry {first} does")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Index maps, units and columns of a set of trajectories.
+
+    Args:
+        turn_trajectory: [K] trajectory of each turn, not decreasing.
+        trajectory_group: [N] group of each trajectory.
+        token_turn: [T] turn of each sampled token, not decreasing.
+        turn_index: [K] position of the turn in the whole story (a branch goes on counting).
+        turn_parent: [K] the turn before it, in its parent trajectory for the first turn of a branch; -1 at a root.
+        token_sequence: [T] sequence each token stands in.
+        token_position: [T] position of the token in that sequence.
+        units: further named integer maps.
+        columns: named values.
+        step: the update this batch belongs to (schedules read it).
+        trajectories, groups: ids, for messages and pictures.
+        labels: names of the codes of a column ("state", "agent").
+        sequences: token ids of each forward pass, prefix included; empty if unknown.
+    """
+
+    turn_trajectory: Tensor
+    trajectory_group: Tensor
+    token_turn: Tensor
+    turn_index: Tensor
+    turn_parent: Tensor
+    token_sequence: Tensor
+    token_position: Tensor
+    units: Mapping[str, Unit] = field(default_factory=dict)
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    step: int = 0
+    trajectories: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sequences: tuple[Tensor, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("units", "columns", "labels"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+        _in_order("turn_trajectory", self.turn_trajectory)
+        _in_order("token_turn", self.token_turn)
+
+    @classmethod
+    def of_maps(
+        cls,
+        turn_trajectory: Any,
+        trajectory_group: Any,
+        token_turn: Any = None,
+        *,
+        turn_index: Any = None,
+        turn_parent: Any = None,
+        step: int = 0,
+    ) -> Batch:
+        """Build a batch from bare maps.
+
+        Args:
+            turn_trajectory: [K], not decreasing.
+            trajectory_group: [N] integers or any hashable ids.
+            token_turn: [T], not decreasing; None for a batch without tokens.
+            turn_index: [K]; by default the turns of a trajectory are counted from 0.
+            turn_parent: [K]; by default the turn before it in the same trajectory.
+
+        Example:
+            >>> batch = Batch.of_maps([0, 0, 1], ["a", "a"]).with_column("outcome", "trajectory", [1.0, 0.0])
+            >>> batch.count("turn"), batch.up("turn", "group").tolist()
+            (3, [0, 0, 0])
+        """
+        names = tuple(dict.fromkeys(str(g) for g in _listed(trajectory_group)))
+        code = {g: i for i, g in enumerate(names)}
+        group = torch.tensor([code[str(g)] for g in _listed(trajectory_group)], dtype=torch.int64)
+        turn_t = _ints("turn_trajectory", turn_trajectory, len(group))
+        token_t = _ints("token_turn", [] if token_turn is None else token_turn, len(turn_t))
+        count = torch.arange(len(turn_t))
+        first = torch.ones(len(turn_t), dtype=torch.bool)
+        first[1:] = turn_t[1:] != turn_t[:-1]
+        start = torch.cummax(torch.where(first, count, torch.zeros_like(count)), 0).values if len(count) else count
+        parent = torch.where(first, torch.full_like(count, -1), count - 1)
+        return cls(
+            turn_trajectory=turn_t,
+            trajectory_group=group,
+            token_turn=token_t,
+            turn_index=count - start if turn_index is None else _ints("turn_index", turn_index, None),
+            turn_parent=parent if turn_parent is None else _ints("turn_parent", turn_parent, len(turn_t), -1),
+            token_sequence=turn_t[token_t],
+            token_position=torch.arange(len(token_t)),
+            step=step,
+            trajectories=tuple(str(i) for i in range(len(group))),
+            groups=names,
+        )
+
+    # -- levels ------------------------------------------------------------------------------------------
+
+    @property
+    def has_tokens(self) -> bool:
+        """True if there are sampled tokens to give credit to."""
+        return len(self.token_turn) > 0
+
+    def count(self, level: Level) -> int:
+        """How many units a level has."""
+        sizes = {
+            "token": len(self.token_turn),
+            "turn": len(self.turn_trajectory),
+            "trajectory": len(self.trajectory_group),
+            "group": len(self.groups),
+            "batch": 1,
+        }
+        if level in sizes:
+            return sizes[level]
+        return self._unit(level).count
+
+    def _unit(self, name: str) -> Unit:
+        if name not in self.units:
+            raise ValueError(f"no level or unit {name!r}; there are {[*BASE_LEVELS, *self.units]}")
+        return self.units[name]
+
+    def up(self, low: Level, high: Level) -> Tensor:
+        """Return for each unit of `low` the unit of `high` that holds it -> int64 [count(low)]; -1 for none.
+
+        Raises:
+            ValueError: `high` does not hold `low` (a segment that crosses turns is in no one turn).
+        """
+        if low == high:
+            return torch.arange(self.count(low))
+        if high == "batch":
+            return torch.zeros(self.count(low), dtype=torch.int64)
+        steps = {
+            ("token", "turn"): lambda: self.token_turn,
+            ("turn", "trajectory"): lambda: self.turn_trajectory,
+            ("trajectory", "group"): lambda: self.trajectory_group,
+            ("token", "trajectory"): lambda: self.turn_trajectory[self.token_turn],
+            ("turn", "group"): lambda: self.trajectory_group[self.turn_trajectory],
+            ("token", "group"): lambda: self.trajectory_group[self.turn_trajectory[self.token_turn]],
+        }
+        if (low, high) in steps:
+            return steps[low, high]()
+        if high in self.units:
+            return self._into_unit(low, high)
+        if low in self.units and high in ("turn", "trajectory", "group"):
+            return self._out_of_unit(low, high)
+        raise ValueError(f"level {high!r} does not hold level {low!r}")
+
+    def _into_unit(self, low: Level, name: str) -> Tensor:
+        unit = self._unit(name)
+        if low == unit.base:
+            return unit.of
+        if low == "token" and unit.base == "turn":
+            return unit.of[self.token_turn]
+        raise ValueError(f"unit {name!r} is over {unit.base}s; {low!r} is not inside it")
+
+    def _out_of_unit(self, name: str, high: Level) -> Tensor:
+        unit = self._unit(name)
+        outer = self.up(unit.base, high)
+        holder = torch.full((unit.count,), -1, dtype=torch.int64)
+        use = unit.of >= 0
+        holder[unit.of[use]] = outer[use]
+        if bool((holder[unit.of[use]] != outer[use]).any()):
+            raise ValueError(f"unit {name!r} crosses {high}s, so none of them holds it")
+        return holder
+
+    def last(self, low: Level, high: Level) -> Tensor:
+        """Index of the last `low` unit in each `high` unit -> int64 [count(high)]; -1 for none."""
+        return seg_last(self.up(low, high), self.count(high))
+
+    # -- columns -----------------------------------------------------------------------------------------
+
+    def __getitem__(self, name: str) -> Column:
+        if name not in self.columns:
+            raise ValueError(f"no column {name!r}; there are {sorted(self.columns)}")
+        return self.columns[name]
+
+    def with_column(
+        self, name: str, level: Level, values: Any, known: Any = None, provenance: Provenance = Provenance()
+    ) -> Batch:
+        """Return the batch with one more column; see `make_column`."""
+        column = make_column(name, level, values, known, self.count(level), provenance)
+        return replace(self, columns={**self.columns, name: column})
+
+    def with_unit(self, name: str, base: Level, of: Any) -> Batch:
+        """Return the batch with one more unit map.
+
+        Args:
+            base: "token" or "turn".
+            of: unit per token or turn, numbered in order; -1 where none.
+
+        Raises:
+            ValueError: wrong length, an unknown base, or a unit that lies in two trajectories.
+        """
+        if base not in ("token", "turn") or name in BASE_LEVELS:
+            raise ValueError(f"unit {name!r}: expected base 'token' or 'turn' and a new name, got base {base!r}")
+        v = _ints(f"unit {name!r}", of, None, -1)
+        if len(v) != self.count(base):
+            raise ValueError(f"unit {name!r}: there are {self.count(base)} {base}s, got {len(v)} entries")
+        out = replace(self, units={**self.units, name: Unit(base, v)})
+        _in_order(f"unit {name!r}: trajectory of each unit", out.up(name, "trajectory"))
+        return out
+
+    def at_step(self, step: int) -> Batch:
+        """Return the batch as that of another update (schedules change)."""
+        return replace(self, step=step)
+
+    def select(self, trajectories: Iterable[int]) -> Batch:
+        """Return the batch of some trajectories, in the given order.
+
+        Raises:
+            ValueError: an index out of range, or named twice.
+        """
+        return _select(self, torch.as_tensor(list(trajectories), dtype=torch.int64))
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return show.mimebundle(self)
+
+
+def _listed(values: Any) -> list[Any]:
+    return values.tolist() if isinstance(values, Tensor) else list(values)
+
+
+def _members(holder: Tensor, chosen: Tensor) -> Tensor:
+    """Indices of the units whose holder is chosen, in the order of `chosen`."""
+    rank = torch.full((int(max(holder.max(), chosen.max())) + 1 if len(holder) and len(chosen) else 0,), -1)
+    if not len(rank):
+        return torch.empty(0, dtype=torch.int64)
+    rank[chosen] = torch.arange(len(chosen))
+    place = rank[holder]
+    order = torch.argsort(place, stable=True)
+    return order[place[order] >= 0]
+
+
+def _renumber(values: Tensor, kept: Tensor, size: int) -> Tensor:
+    """Translate old indices to positions in `kept`; -1 for what is gone."""
+    new = torch.full((size + 1,), -1, dtype=torch.int64)
+    new[kept] = torch.arange(len(kept))
+    return new[values]  # index -1 reads the extra last entry, which is -1
+
+
+def _select(b: Batch, chosen: Tensor) -> Batch:
+    n = b.count("trajectory")
+    if len(chosen) and (int(chosen.min()) < 0 or int(chosen.max()) >= n):
+        raise ValueError(f"select: expected indices in [0, {n}), got {chosen.tolist()[:10]}")
+    if len(torch.unique(chosen)) != len(chosen):
+        raise ValueError("select: a trajectory is named twice")
+    turns = _members(b.turn_trajectory, chosen)
+    tokens = _members(b.turn_trajectory[b.token_turn], chosen)
+    group = b.trajectory_group[chosen]
+    kept_groups = list(dict.fromkeys(group.tolist()))
+    kept = {
+        "token": tokens,
+        "turn": turns,
+        "trajectory": chosen,
+        "group": torch.tensor(kept_groups, dtype=torch.int64),
+        "batch": torch.tensor([0]),
+    }
+    units: dict[str, Unit] = {}
+    for name, unit in b.units.items():
+        of = unit.of[kept[unit.base]]
+        old = torch.tensor(list(dict.fromkeys(i for i in of.tolist() if i >= 0)), dtype=torch.int64)
+        kept[name] = old
+        units[name] = Unit(unit.base, _renumber(of, old, unit.count))
+    columns = {
+        name: Column(c.level, c.values[kept[c.level]], c.known[kept[c.level]], c.provenance)
+        for name, c in b.columns.items()
+    }
+    return replace(
+        b,
+        turn_trajectory=_renumber(b.turn_trajectory[turns], chosen, n),
+        trajectory_group=_renumber(group, kept["group"], len(b.groups)),
+        token_turn=_renumber(b.token_turn[tokens], turns, b.count("turn")),
+        turn_index=b.turn_index[turns],
+        turn_parent=_renumber(b.turn_parent[turns], turns, b.count("turn")),
+        token_sequence=b.token_sequence[tokens],
+        token_position=b.token_position[tokens],
+        units=units,
+        columns=columns,
+        trajectories=tuple(b.trajectories[i] for i in chosen.tolist()),
+        groups=tuple(b.groups[i] for i in kept_groups),
+    )
+
+
+def codes(values: Iterable[str | None]) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """Number strings in order of appearance -> (codes [n], known [n], names)."""
+    listed = list(values)
+    names = tuple(dict.fromkeys(v for v in listed if v is not None))
+    number = {v: i for i, v in enumerate(names)}
+    coded = torch.tensor([number.get(v, 0) if v is not None else 0 for v in listed], dtype=torch.int64)
+    return coded, torch.tensor([v is not None for v in listed], dtype=torch.bool), names
+
+
+__all__ = ["Batch", "Column", "Level", "Provenance", "Unit", "codes", "make_column", "number_keys"]
