@@ -154,7 +154,7 @@ class Batch:
         step: the update this batch belongs to (schedules read it).
         trajectories, groups: ids, for messages and pictures.
         labels: names of the codes of a column ("state", "agent").
-        sequences: token ids of each forward pass, prefix included; empty if unknown.
+        sequences: token ids of each forward pass, prefix included; None where the prefix is stored with an absent parent.
     """
 
     turn_trajectory: Tensor
@@ -170,7 +170,7 @@ class Batch:
     trajectories: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    sequences: tuple[Tensor, ...] = ()
+    sequences: tuple[Tensor | None, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("units", "columns", "labels"):

@@ -75,12 +75,14 @@ class Rollouts:
             return self.by_id[key]
         chosen = list(range(len(self))[key]) if isinstance(key, slice) else list(key)
         kept = self.batch().select(chosen)
-        return Rollouts(
+        out = Rollouts(
             tuple(self.trajectories[i] for i in chosen),
             {name: kept.columns[name] for name in self.columns},
             {name: kept.units[name] for name in self.units},
             self.notes,
         )
+        out.__dict__["_batch"] = kept  # what a branch knows through a parent left out (turn index, prefix) stays known
+        return out
 
     @cached_property
     def by_id(self) -> Mapping[str, Trajectory]:
@@ -228,12 +230,20 @@ def full_ids(rollouts: Rollouts, trajectory: Trajectory, sequence: int) -> tuple
     return before[: s.prefix.length] + s.ids
 
 
+def _forward_ids(rollouts: Rollouts, t: Trajectory, s: int) -> torch.Tensor | None:
+    """Ids of one forward pass; None where the ancestor that holds its prefix is not here."""
+    prefix = t.sequences[s].prefix
+    if prefix is not None and prefix.trajectory not in rollouts.by_id:
+        return None
+    return torch.tensor(full_ids(rollouts, t, s), dtype=torch.int64)
+
+
 def _with_tokens(batch: Batch, rollouts: Rollouts, number: Mapping[tuple[int, int], int]) -> Batch:
     turn: list[int] = []
     sequence: list[int] = []
     place: list[int] = []
     logprob: list[float | None] = []
-    sequences: list[torch.Tensor] = []
+    sequences: list[torch.Tensor | None] = []
     for n, t in enumerate(rollouts.trajectories):
         rows: list[tuple[int, int, int, float | None]] = []
         for s, seq in enumerate(t.sequences):
@@ -243,7 +253,7 @@ def _with_tokens(batch: Batch, rollouts: Rollouts, number: Mapping[tuple[int, in
                     probs = span.logprobs or (None,) * len(span)
                     rows += [(number[n, span.turn], len(sequences), at + i, p) for i, p in enumerate(probs)]
                 at += len(span)
-            sequences.append(torch.tensor(full_ids(rollouts, t, s), dtype=torch.int64))
+            sequences.append(_forward_ids(rollouts, t, s))
         rows.sort(key=lambda row: row[0])  # stable: position order within a turn is kept
         for k, s_id, at, p in rows:
             turn.append(k)
