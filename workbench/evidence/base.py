@@ -23,7 +23,7 @@ from workbench.trajectory import Group, Trajectory
 
 Sees = Literal["future", "gold", "group", "other policy"]
 SEES: tuple[Sees, ...] = ("future", "gold", "group", "other policy")
-Reads = Literal["messages", "tokens", "gold", "results", "states"]
+Reads = Literal["messages", "tokens", "gold", "results", "states", "extra"]
 LEVELS = ("token", "turn", "trajectory", "group")
 Result = TypeVar("Result")
 

@@ -19,7 +19,7 @@ def content(trajectory: Trajectory, reads: Sequence[Reads]) -> dict[str, Any]:
     Args:
         trajectory: whose content.
         reads: "messages" (text, calls, who spoke), "tokens" (ids and origins), "gold", "results" (outcome and rewards),
-            "states" (state keys).
+            "states" (state keys), "extra" (what was recorded beside each turn).
     """
     t = trajectory
     parts: dict[str, Callable[[], Any]] = {
@@ -30,6 +30,7 @@ def content(trajectory: Trajectory, reads: Sequence[Reads]) -> dict[str, Any]:
         "gold": lambda: dict(t.gold),
         "results": lambda: [t.outcome, dict(t.rewards), [[u.reward, dict(u.rewards)] for u in t.turns]],
         "states": lambda: [u.state_key for u in t.turns],
+        "extra": lambda: [dict(u.extra) for u in t.turns],
     }
     return {name: parts[name]() for name in reads}
 
