@@ -1,0 +1,48 @@
+"""Which split an entity belongs to: a hash decides, so no two splits can share it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import TypeVar
+
+from workbench.seeds import SEED_BITS, seed_for
+
+Item = TypeVar("Item")
+
+SPLITS = ("train", "test", "shots")
+SHARES = {"shots": 0.1, "test": 0.3, "train": 0.6}
+
+
+def split_of(world: str, *entity: str) -> str:
+    """Return the split of what a question is about: "shots" (10 %), "test" (30 %) or "train" (60 %).
+
+    The split depends on the world's name and the entity alone: neither on a seed nor on a knob.
+
+    Example:
+        >>> split_of("gazetteer", "FI") in SPLITS
+        True
+    """
+    place = seed_for("split", world, *entity) / 2**SEED_BITS
+    for name, share in SHARES.items():
+        if place < share:
+            return name
+        place -= share
+    return "train"
+
+
+def check_split(split: str) -> None:
+    """Refuse a split that does not exist."""
+    if split not in SPLITS:
+        raise ValueError(f"split: expected one of {SPLITS}, got {split!r}")
+
+
+def draw(items: Sequence[Item], count: int, *key: str | int) -> list[Item]:
+    """Draw `count` different items in an order that `key` decides.
+
+    Raises:
+        ValueError: there are fewer than `count`.
+    """
+    if count > len(items):
+        raise ValueError(f"asked for {count} tasks, this split has {len(items)}; ask for fewer, or loosen a knob")
+    return random.Random(seed_for("draw", *key)).sample(list(items), count)
