@@ -1,4 +1,4 @@
-"""The contracts of a policy: an engine (tokens in, tokens out) and a renderer (the only place where text becomes tokens)."""
+"""The contracts of a policy: an engine (tokens in, tokens out) and a renderer (the only place that makes tokens)."""
 
 from __future__ import annotations
 
@@ -35,13 +35,14 @@ class Generation:
 
     Args:
         token_ids: sampled tokens, the stopping one included.
-        logprobs: per token, under the distribution sampled from (temperature and nucleus included).
+        logprobs: per token, under the distribution sampled from (temperature and nucleus included; 0 at temperature
+            0, where it is a point mass); None where unknown (a script).
         stop_reason: "stop" or "length".
         policy_version: version of the weights.
     """
 
     token_ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
+    logprobs: tuple[float | None, ...]
     stop_reason: Literal["stop", "length"]
     policy_version: int = 0
 

@@ -1,0 +1,310 @@
+"""An engine on a causal language model of transformers: sampling with shared prefixes, scoring, new weights.
+
+What a prompt shares with another prompt of the call, or with anything the engine saw since its weights changed, is not
+computed again: the worked examples of a group once, the question once, and in a later turn only what came since.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from workbench.policy.base import Generation, Scores, Settings
+from workbench.policy.kv import Rows, Shape, probe_shape
+from workbench.policy.prefixes import PrefixTree, stems
+from workbench.policy.sampling import draw, log_distribution, uniforms
+
+LEAST_STEM = 48
+"""A shared prefix gets a pass of its own if that spares this many tokens: about what a pass costs beside its tokens."""
+
+
+class HFEngine:
+    """Sample from and score with a causal model of transformers, in this process.
+
+    Args:
+        model: e.g. from `AutoModelForCausalLM`; its layers attend to all tokens before (no sliding windows).
+        reuse: keep keys and values of prefixes, across turns and within a call.
+        cache_bytes: memory for those kept across calls; the least recently used go first.
+        max_tokens: at most this many tokens (padding included) in one forward pass.
+        version: version of the weights it starts with.
+
+    Example:
+        >>> engine = HFEngine(model)                                                      # doctest: +SKIP
+        >>> await engine.generate([[1, 2, 3]], Settings(max_new_tokens=8), seeds=[0])     # doctest: +SKIP
+    """
+
+    def __init__(
+        self, model: Any, *, reuse: bool = True, cache_bytes: int = 1 << 30, max_tokens: int = 8192, version: int = 0
+    ):
+        self.model = model
+        self.reuse = reuse
+        self.max_tokens = max_tokens
+        self.tree = PrefixTree(cache_bytes if reuse else 0)
+        self.shape: Shape = probe_shape(model)
+        self._version = version
+        self._lock = threading.RLock()
+
+    @property
+    def version(self) -> int:
+        """Version of the weights; `load` raises it."""
+        return self._version
+
+    # -- sampling ----------------------------------------------------------------------------------------
+
+    async def generate(
+        self, prompts: Sequence[Sequence[int]], settings: Settings, seeds: Sequence[int]
+    ) -> list[Generation]:
+        """Sample one continuation a prompt; the event loop goes on meanwhile (slow tools of other episodes).
+
+        Args:
+            prompts: token ids, at least one each.
+            settings: temperature, nucleus, length, stop ids.
+            seeds: one a prompt. Equal prompt and seed give an equal sample, whatever the batch, up to rounding
+                of the probabilities (about 1e-6 in float32), which flips a token about once in a million.
+
+        Returns:
+            one Generation a prompt, in order.
+        """
+        return await asyncio.to_thread(self.sample, prompts, settings, seeds)
+
+    def sample(self, prompts: Sequence[Sequence[int]], settings: Settings, seeds: Sequence[int]) -> list[Generation]:
+        """Do what `generate` does, without an event loop."""
+        whole = [tuple(int(i) for i in prompt) for prompt in prompts]
+        _check(whole, settings, seeds, self.model.config)
+        if not whole or settings.max_new_tokens == 0:
+            return [Generation((), (), "length", self._version) for _ in whole]
+        with self._lock, _inference(self.model):
+            distinct = list(dict.fromkeys(whole)) if self.reuse else whole
+            logits, rows = self._prefill(distinct, extra=0)
+            index = {prompt: n for n, prompt in enumerate(distinct)} if self.reuse else None
+            take = [index[p] for p in whole] if index is not None else list(range(len(whole)))
+            rows = rows.take(take, room=settings.max_new_tokens)
+            return self._decode(whole, logits[take], rows, settings, seeds)
+
+    def _prefill(self, prompts: list[tuple[int, ...]], extra: int) -> tuple[torch.Tensor, Rows]:
+        """Compute what is not known of each prompt; return the logits after it [n, V] and its keys and values."""
+        if self.reuse:
+            self._prefill_stems(prompts)
+        logits, batches = [], []
+        for part in _parts([len(p) for p in prompts], self.max_tokens):
+            chosen = [prompts[n] for n in part]
+            rows, suffixes = self._known(chosen)
+            logits.append(self._forward(rows, suffixes, keep=1)[:, -1])
+            batches.append(rows)
+            for n, prompt in enumerate(chosen):
+                self._remember(prompt, rows, n)
+        return torch.cat(logits), Rows.stack(batches)
+
+    def _prefill_stems(self, prompts: list[tuple[int, ...]]) -> None:
+        """Compute prefixes that several prompts share, once each, shortest first."""
+        for _ in range(4):  # examples, question, turns: deeper sharing is rare and costs a pass each
+            known = [self.tree.find(p)[0] for p in prompts]
+            found = stems(prompts, known, LEAST_STEM)
+            found = [stem for stem in found if self.tree.find(stem)[0] < len(stem)]
+            if not found:
+                return
+            rows, suffixes = self._known(found)
+            self._forward(rows, suffixes, keep=1)
+            for n, stem in enumerate(found):
+                self._remember(stem, rows, n)
+
+    def _known(self, prompts: list[tuple[int, ...]]) -> tuple[Rows, list[tuple[int, ...]]]:
+        """Gather what the tree knows of each prompt, and return what is left to compute (at least one token)."""
+        found = [self.tree.find(p[:-1]) for p in prompts]
+        suffixes = [p[length:] for p, (length, _) in zip(prompts, found, strict=True)]
+        room = max(len(s) for s in suffixes)
+        return Rows.gather([parts for _, parts in found], self.shape, room), suffixes
+
+    def _forward(self, rows: Rows, suffixes: Sequence[Sequence[int]], keep: int) -> torch.Tensor:
+        """Run the suffixes behind the rows (which grow by them); return the logits of the last `keep` tokens."""
+        device = self.shape.device
+        width = max(len(s) for s in suffixes)
+        ids = torch.zeros(len(suffixes), width, dtype=torch.long)
+        real = torch.zeros(len(suffixes), width, dtype=torch.bool)
+        for n, suffix in enumerate(suffixes):  # on the right, so that all end in the same column
+            ids[n, width - len(suffix) :] = torch.tensor(suffix, dtype=torch.long)
+            real[n, width - len(suffix) :] = True
+        positions, mask = rows.extend(real.to(device))
+        out = self.model(
+            input_ids=ids.to(device),
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=rows.cache(),
+            use_cache=True,
+            logits_to_keep=keep,
+        )
+        return out.logits
+
+    def _remember(self, tokens: Sequence[int], rows: Rows, row: int) -> None:
+        if self.reuse:
+            self.tree.add(tokens, lambda start: rows.read(row, start))
+
+    def _decode(
+        self,
+        prompts: list[tuple[int, ...]],
+        logits: torch.Tensor,
+        rows: Rows,
+        settings: Settings,
+        seeds: Sequence[int],
+    ) -> list[Generation]:
+        """Sample token by token; who is finished leaves the batch."""
+        noise = torch.stack([uniforms(seed, settings.max_new_tokens) for seed in seeds]).to(logits.device)
+        stops = set(settings.stop_ids)
+        samples = [_Sample([], []) for _ in prompts]
+        alive = list(range(len(prompts)))
+        for step in range(settings.max_new_tokens):
+            logp = log_distribution(logits, settings.temperature, settings.top_p)
+            tokens = draw(logp, noise[alive, step])
+            chosen = logp.gather(1, tokens[:, None])[:, 0].tolist()
+            for who, token, lp in zip(alive, tokens.tolist(), chosen, strict=True):
+                samples[who].ids.append(token)
+                samples[who].logprobs.append(min(lp, 0.0))
+            going = [n for n, who in enumerate(alive) if samples[who].ids[-1] not in stops]
+            last = step + 1 == settings.max_new_tokens
+            for n, who in enumerate(alive):
+                if last or n not in going:
+                    self._remember((*prompts[who], *samples[who].ids[:-1]), rows, n)
+            if last or not going:
+                break
+            if len(going) < len(alive):
+                rows, alive, tokens = rows.take(going, room=0), [alive[n] for n in going], tokens[going]
+            logits = self._forward(rows, tokens[:, None].tolist(), keep=1)[:, -1]
+        return [s.finish(stops, self._version) for s in samples]
+
+    # -- scoring and weights -----------------------------------------------------------------------------
+
+    def score(
+        self,
+        sequences: Sequence[Sequence[int]],
+        spans: Sequence[tuple[int, int]],
+        *,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        entropy: bool = False,
+    ) -> list[Scores]:
+        """Score tokens [start, stop) of each sequence given all tokens before each, by a plain forward pass.
+
+        Args:
+            sequences: token ids.
+            spans: [start, stop) a sequence, start >= 1 (the first token has nothing before it).
+            temperature: > 0; the logits are divided by it.
+            top_k: also return the k most likely tokens and their log-probs.
+            entropy: also return the entropy, in nats.
+        """
+        _check_spans(sequences, spans)
+        if temperature <= 0:
+            raise ValueError(f"expected a temperature > 0, got {temperature}: a point mass has no scores")
+        results: dict[int, Scores] = {}
+        with self._lock, _inference(self.model):
+            for part in _parts([len(s) for s in sequences], self.max_tokens):
+                rows = Rows.gather([[] for _ in part], self.shape, max(len(sequences[n]) for n in part))
+                keep = max(len(sequences[n]) - spans[n][0] for n in part) + 1
+                logits = self._forward(rows, [tuple(sequences[n]) for n in part], keep=keep)
+                for row, n in enumerate(part):
+                    start, stop = (place - len(sequences[n]) + logits.shape[1] for place in spans[n])
+                    ids = torch.tensor(list(sequences[n][spans[n][0] : spans[n][1]]), device=logits.device)
+                    results[n] = scores_of(logits[row, start - 1 : stop - 1], ids, temperature, top_k, entropy)
+        return [results[n] for n in range(len(sequences))]
+
+    def load(self, weights: Mapping[str, torch.Tensor]) -> int:
+        """Take new weights (a whole state dict); what was computed with the old ones is forgotten."""
+        with self._lock:
+            self.model.load_state_dict(weights)
+            self.tree.clear()
+            self._version += 1
+            return self._version
+
+
+@dataclass
+class _Sample:
+    ids: list[int]
+    logprobs: list[float]
+
+    def finish(self, stops: set[int], version: int) -> Generation:
+        reason: Literal["stop", "length"] = "stop" if self.ids[-1] in stops else "length"
+        return Generation(tuple(self.ids), tuple(self.logprobs), reason, version)
+
+
+def scores_of(logits: torch.Tensor, ids: torch.Tensor, temperature: float, top_k: int, entropy: bool) -> Scores:
+    """Return the scores of tokens [n] from the logits before each [n, V]."""
+    logp = log_distribution(logits, temperature)
+    top = logp.topk(top_k, dim=-1) if top_k else None
+    return Scores(
+        logprobs=logp.gather(1, ids[:, None])[:, 0],
+        entropy=-(logp.exp() * logp).sum(-1) if entropy else None,
+        top_ids=None if top is None else top.indices,
+        top_logprobs=None if top is None else top.values,
+    )
+
+
+def token_logprobs(
+    model: Any, ids: torch.Tensor, attention_mask: torch.Tensor | None = None, *, temperature: float = 1.0
+) -> torch.Tensor:
+    """Return the log-prob of every token given those before it; gradients flow.
+
+        out[b, t] = log_softmax(logits[b, t] / temperature)[ids[b, t + 1]]
+
+    Args:
+        model: causal model of transformers.
+        ids: [B, T] token ids, padded on the right.
+        attention_mask: [B, T], 0 at padding; None if there is none.
+        temperature: the one it was sampled with.
+
+    Returns:
+        [B, T - 1] float32; entry t belongs to token t + 1. What stands at padding means nothing.
+    """
+    logits = model(input_ids=ids, attention_mask=attention_mask, use_cache=False).logits[:, :-1]
+    return log_distribution(logits, temperature).gather(-1, ids[:, 1:, None])[..., 0]
+
+
+@contextmanager
+def _inference(model: Any) -> Iterator[None]:
+    """No gradient, no dropout; the model's mode comes back."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
+def _parts(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+    """Cut a batch into parts whose padded size fits."""
+    parts: list[list[int]] = [[]] if lengths else []
+    longest = 0
+    for n, length in enumerate(lengths):
+        longest = max(longest, length)
+        if parts[-1] and (len(parts[-1]) + 1) * longest > max_tokens:
+            parts.append([])
+            longest = length
+        parts[-1].append(n)
+    return parts
+
+
+def _check(prompts: Sequence[Sequence[int]], settings: Settings, seeds: Sequence[int], config: Any) -> None:
+    if len(prompts) != len(seeds):
+        raise ValueError(f"expected one seed a prompt: {len(prompts)} prompts, {len(seeds)} seeds")
+    limit = getattr(config, "max_position_embeddings", None)
+    for n, prompt in enumerate(prompts):
+        if not prompt:
+            raise ValueError(f"prompt {n} is empty; begin it with at least one token")
+        if limit and len(prompt) + settings.max_new_tokens > limit:
+            raise ValueError(
+                f"prompt {n} has {len(prompt)} tokens; with max_new_tokens={settings.max_new_tokens} that is more "
+                f"than the {limit} positions of the model; shorten the context or lower max_new_tokens"
+            )
+
+
+def _check_spans(sequences: Sequence[Sequence[int]], spans: Sequence[tuple[int, int]]) -> None:
+    if len(sequences) != len(spans):
+        raise ValueError(f"expected one span a sequence: {len(sequences)} sequences, {len(spans)} spans")
+    for n, (ids, (start, stop)) in enumerate(zip(sequences, spans, strict=True)):
+        if not 1 <= start <= stop <= len(ids):
+            raise ValueError(f"sequence {n}: expected 1 <= start <= stop <= {len(ids)}, got ({start}, {stop})")

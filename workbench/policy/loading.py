@@ -1,0 +1,106 @@
+"""`load("smollm2")`: a policy by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from workbench.envs.base import Tool
+from workbench.policy.base import Engine, Policy, Renderer
+from workbench.policy.renderers import ANSWER, SEARCH, PlainText, Shot
+from workbench.policy.scripted import Script, ScriptedEngine
+
+
+def load(
+    name: str | Path,
+    *,
+    renderer: str | Renderer | None = None,
+    shots: Sequence[Shot] = (),
+    tools: Sequence[Tool] = (SEARCH, ANSWER),
+    device: str = "cpu",
+    dtype: str | torch.dtype = "float32",
+    script: Script | Sequence[Sequence[int]] | None = None,
+    reuse: bool = True,
+    cache_bytes: int = 1 << 30,
+) -> Policy:
+    """Load a policy.
+
+    Args:
+        name: "smollm2"; "tiny" or "tiny@<world>"; "scripted" (with `script`); any Hugging Face id or folder.
+        renderer: "plain" (the default: small and base models need it), "chat" (the model's own template), or one made
+            already.
+        shots: worked examples for the prompt, as the environment gives them (`env.shots`).
+        tools: what the agent may call (`env.tools`).
+        device: "cpu", "cuda" ...
+        dtype: of the weights; float32 is exact, "bfloat16" is half the memory and faster where the machine has it.
+        script: what a scripted engine says.
+        reuse: keep keys and values of prefixes (see `HFEngine`).
+        cache_bytes: memory for them.
+
+    Returns:
+        Policy(name, engine, renderer).
+
+    Example:
+        >>> policy = load("smollm2", shots=env.shots, tools=env.tools)      # doctest: +SKIP
+    """
+    model, tokenizer = _parts(str(name), device, _dtype(dtype))
+    how = renderer or "plain"
+    made = make_renderer(how, tokenizer, shots, tools) if isinstance(how, str) else how
+    return Policy(str(name), _engine(model, script, reuse, cache_bytes), made)
+
+
+def make_renderer(kind: str, tokenizer: Any, shots: Sequence[Shot], tools: Sequence[Tool]) -> Renderer:
+    """Make the "plain" or "chat" renderer of a tokenizer."""
+    if kind == "plain":
+        return PlainText(tokenizer, shots, tools)
+    if kind == "chat":
+        from workbench.policy.renderers.chat import ChatTemplate
+
+        return ChatTemplate(tokenizer, shots, tools)
+    raise ValueError(f"expected renderer 'plain', 'chat' or a Renderer, got {kind!r}")
+
+
+def _engine(model: Any, script: Any, reuse: bool, cache_bytes: int) -> Engine:
+    if model is None:
+        return ScriptedEngine(script if script is not None else [])
+    from workbench.policy.hf import HFEngine
+
+    return HFEngine(model, reuse=reuse, cache_bytes=cache_bytes)
+
+
+def _parts(name: str, device: str, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Return (model, tokenizer); a scripted policy has no model and speaks with SmolLM2's tokenizer."""
+    if name.split("@")[0] == "tiny":
+        from workbench.policy import tiny
+
+        model, tokenizer = tiny.load(*name.split("@")[1:])
+        return model.to(device, dtype), tokenizer
+    from workbench.policy import smollm2
+
+    folder = str(smollm2.fetch()) if name in ("smollm2", "scripted") else name
+    tokenizer = _pretrained("AutoTokenizer", folder)
+    if name == "scripted":
+        return None, tokenizer
+    return _pretrained("AutoModelForCausalLM", folder, dtype=dtype).to(device).eval(), tokenizer
+
+
+def _pretrained(kind: str, name: str, **settings: Any) -> Any:
+    import transformers
+
+    try:
+        return getattr(transformers, kind).from_pretrained(name, **settings)
+    except OSError as error:
+        raise OSError(
+            f"no model under {name!r}: expected 'smollm2', 'tiny', 'tiny@<world>', 'scripted', a folder, or a Hugging "
+            f"Face id that can be reached from here ({error})"
+        ) from error
+
+
+def _dtype(dtype: str | torch.dtype) -> torch.dtype:
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype):
+        raise ValueError(f"expected a torch dtype such as 'float32' or 'bfloat16', got {dtype!r}")
+    return found
