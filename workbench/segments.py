@@ -54,20 +54,20 @@ def seg_var(x: Tensor, key: Tensor, size: int, known: Tensor | None = None, ddof
 def seg_max(x: Tensor, key: Tensor, size: int, known: Tensor | None = None) -> Tensor:
     """Largest value per segment -> [S]; 0 for an empty one."""
     use = _within(key, known)
-    return torch.zeros(size, dtype=x.dtype).index_reduce_(0, key[use], x[use], "amax", include_self=False)
+    return torch.zeros(size, dtype=x.dtype).scatter_reduce_(0, key[use], x[use], "amax", include_self=False)
 
 
 def seg_min(x: Tensor, key: Tensor, size: int, known: Tensor | None = None) -> Tensor:
     """Smallest value per segment -> [S]; 0 for an empty one."""
     use = _within(key, known)
-    return torch.zeros(size, dtype=x.dtype).index_reduce_(0, key[use], x[use], "amin", include_self=False)
+    return torch.zeros(size, dtype=x.dtype).scatter_reduce_(0, key[use], x[use], "amin", include_self=False)
 
 
 def seg_last(key: Tensor, size: int) -> Tensor:
     """Index of the last unit of each segment -> int64 [S]; -1 for an empty one."""
     last = torch.full((size,), -1, dtype=torch.int64)
     use = key >= 0
-    return last.index_reduce_(0, key[use], torch.arange(len(key))[use], "amax", include_self=True)
+    return last.scatter_reduce_(0, key[use], torch.arange(len(key))[use], "amax", include_self=True)
 
 
 def number_keys(*keys: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from difflib import SequenceMatcher
+from operator import index
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -285,8 +286,8 @@ class Span(_Frozen):
     pieces: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ids", tuple(self.ids))
         where: dict[str, Any] = {"turn": self.turn if self.turn >= 0 else None}
+        object.__setattr__(self, "ids", _token_ids(self.ids, where))
         _require(self.origin in ORIGINS, f"expected one of {ORIGINS}, got {self.origin!r}", field="origin", **where)
         for name in ("logprobs", "pieces"):
             values = getattr(self, name)
@@ -305,6 +306,19 @@ class Span(_Frozen):
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def _token_ids(values: Iterable[Any], where: Mapping[str, Any]) -> tuple[int, ...]:
+    """Token ids as plain integers (those of numpy and torch too)."""
+    ids = tuple(values)
+    if set(map(type, ids)) - {int}:
+        try:
+            ids = tuple(index(i) for i in ids)
+        except TypeError:
+            bad = next(i for i in ids if not hasattr(i, "__index__"))
+            raise RecordError(f"expected integers, got {bad!r}", field="ids", **where) from None
+    _require(not ids or min(ids) >= 0, "token ids are not negative", field="ids", **where)
+    return ids
 
 
 def _is_logprob(value: Any) -> bool:

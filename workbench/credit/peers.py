@@ -1,0 +1,122 @@
+"""With whom a unit is compared: a value that gives an integer key per unit. Units with equal keys are peers.
+
+Any function `(batch, level) -> int64 [n]` is a `peers` value too; -1 means "compared with nobody".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from workbench.batch import Batch, Level
+from workbench.segments import number_keys
+
+
+@dataclass(frozen=True)
+class Peers:
+    """A named comparison set.
+
+    Args:
+        name: as in the formula.
+        fn: (batch, level) -> key int64 [n].
+        needs: columns it reads.
+    """
+
+    name: str
+    fn: Callable[[Batch, Level], Tensor]
+    needs: tuple[str, ...] = ()
+
+    def __call__(self, batch: Batch, level: Level) -> Tensor:
+        return self.fn(batch, level)
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+PeersLike = Peers | Callable[[Batch, Level], Tensor]
+
+
+def position(batch: Batch, level: Level) -> Tensor:
+    """Return the place of each unit in its trajectory, from 0 (a turn of a branch goes on counting) -> int64 [n]."""
+    if level == "turn":
+        return batch.turn_index
+    owner = batch.up(level, "trajectory")
+    count = torch.arange(len(owner))
+    first = torch.ones(len(owner), dtype=torch.bool)
+    first[1:] = owner[1:] != owner[:-1]
+    start = torch.cummax(torch.where(first, count, torch.zeros_like(count)), 0).values if len(count) else count
+    return count - start
+
+
+def _at_turn(key: Callable[[Batch], Tensor]) -> Callable[[Batch, Level], Tensor]:
+    """Lift a key of turns to any level inside a turn."""
+
+    def fn(batch: Batch, level: Level) -> Tensor:
+        if level == "turn":
+            return key(batch)
+        holder = batch.up(level, "turn")
+        return torch.where(holder >= 0, key(batch)[holder.clamp_min(0)], torch.full_like(holder, -1))
+
+    return fn
+
+
+def _coded(batch: Batch, name: str) -> Tensor:
+    """Codes of a turn-level integer column; -1 where unknown."""
+    column = batch[name]
+    return torch.where(column.known, column.values.to(torch.int64), torch.full_like(batch.turn_index, -1))
+
+
+def _task(batch: Batch, level: Level) -> Tensor:
+    return batch.up(level, "group")
+
+
+def _task_and_turn(batch: Batch, level: Level) -> Tensor:
+    if level in ("trajectory", "group", "batch"):
+        raise ValueError(f"task_and_turn compares turns (or other units in order), not one value a {level}")
+    if level == "token":
+        return _at_turn(lambda b: number_keys(_task(b, "turn"), b.turn_index))(batch, level)
+    return number_keys(_task(batch, level), position(batch, level))
+
+
+def _batch_and_turn(batch: Batch, level: Level) -> Tensor:
+    if level == "token":
+        return batch.turn_index[batch.token_turn]
+    return position(batch, level)
+
+
+def _same_state(batch: Batch, level: Level) -> Tensor:
+    return _at_turn(lambda b: number_keys(_task(b, "turn"), _coded(b, "state")))(batch, level)
+
+
+def _role(batch: Batch, level: Level) -> Tensor:
+    return _at_turn(lambda b: number_keys(_task(b, "turn"), _coded(b, "agent")))(batch, level)
+
+
+def _siblings(batch: Batch, level: Level) -> Tensor:
+    return _at_turn(lambda b: number_keys(_task(b, "turn"), b.turn_parent + 1))(batch, level)
+
+
+task = Peers("task", _task)
+"""All units of the same task instance (the group)."""
+task_and_turn = Peers("task_and_turn", _task_and_turn)
+"""Units of the same task at the same place in their trajectory."""
+same_state = Peers("same_state", _same_state, ("state",))
+"""Turns of the same task taken in the same state; a turn whose state is unknown is alone."""
+siblings = Peers("siblings", _siblings)
+"""Turns that continue the same turn: the branches of a tree; first turns of a group are siblings."""
+role = Peers("role", _role, ("agent",))
+"""Turns of the same task by the same agent."""
+batch = Peers("batch", lambda b, level: torch.zeros(b.count(level), dtype=torch.int64))
+"""Everything."""
+batch_and_turn = Peers("batch_and_turn", _batch_and_turn)
+"""All units of the batch at the same place in their trajectory, whatever their task."""
+trajectory = Peers("trajectory", lambda b, level: b.up(level, "trajectory"))
+"""Units of the same trajectory."""
+
+
+def by(name: str) -> Peers:
+    """Compare turns of the same task with equal codes of an integer column."""
+    return Peers(f"by({name!r})", _at_turn(lambda b: number_keys(_task(b, "turn"), _coded(b, name))), (name,))

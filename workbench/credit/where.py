@@ -1,0 +1,108 @@
+"""Predicates: which units a stage means. Values, so that they can be read, compared and saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from workbench.batch import Batch
+from workbench.credit.core import Credit
+from workbench.credit.params import Not
+from workbench.credit.peers import PeersLike
+from workbench.segments import seg_count, seg_max, seg_min
+
+
+@dataclass(frozen=True)
+class Where:
+    """A named predicate `(Credit, Batch) -> bool [n]`."""
+
+    name: str
+    fn: Callable[..., Tensor]
+    params: tuple[Any, ...] = ()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return tuple(name for value in self.params for name in getattr(value, "needs", ()))
+
+    def __call__(self, credit: Credit, batch: Batch) -> Tensor:
+        return self.fn(credit, batch, *self.params)
+
+    def __invert__(self) -> Not:
+        return Not(self)
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(map(repr, self.params))})"
+
+
+def keyed(credit: Credit, batch: Batch, peers: PeersLike) -> tuple[Tensor, int]:
+    """Return the peer key of each unit and the number of peer sets."""
+    key = peers(batch, credit.level)
+    if len(key) != len(credit):
+        raise ValueError(f"peers {peers!r} gave {len(key)} keys for {len(credit)} {credit.level}s")
+    return key, int(key.max()) + 1 if len(key) else 0
+
+
+def _gather(per_set: Tensor, key: Tensor, alone: Any) -> Tensor:
+    """Copy a value per peer set to its members; units compared with nobody get `alone`."""
+    if not len(per_set):
+        return torch.full((len(key),), alone, dtype=per_set.dtype)
+    return torch.where(key >= 0, per_set[key.clamp_min(0)], torch.full((), alone, dtype=per_set.dtype))
+
+
+def _constant(credit: Credit, batch: Batch, peers: PeersLike) -> Tensor:
+    key, size = keyed(credit, batch, peers)
+    flat = seg_max(credit.values, key, size, credit.known) == seg_min(credit.values, key, size, credit.known)
+    return _gather(flat, key, True)
+
+
+def _fewer_than(credit: Credit, batch: Batch, count: int, peers: PeersLike) -> Tensor:
+    key, size = keyed(credit, batch, peers)
+    return _gather(seg_count(key, size, credit.known), key, 1) < count
+
+
+def _last(credit: Credit, batch: Batch) -> Tensor:
+    is_last = torch.zeros(len(credit), dtype=torch.bool)
+    ends = batch.last(credit.level, "trajectory")
+    is_last[ends[ends >= 0]] = True
+    return is_last
+
+
+def _first(credit: Credit, batch: Batch) -> Tensor:
+    owner = batch.up(credit.level, "trajectory")
+    is_first = torch.ones(len(owner), dtype=torch.bool)
+    is_first[1:] = owner[1:] != owner[:-1]
+    return is_first
+
+
+def constant(peers: PeersLike) -> Where:
+    """Units whose peers' known values are all exactly equal (a lone unit included)."""
+    return Where("constant", _constant, (peers,))
+
+
+def fewer_than(count: int, peers: PeersLike) -> Where:
+    """Units with fewer than `count` known peers, themselves included."""
+    return Where("fewer_than", _fewer_than, (count, peers))
+
+
+def equals(value: float) -> Where:
+    """Units whose credit is exactly `value`."""
+    return Where("equals", lambda credit, batch, v: credit.values == v, (value,))
+
+
+def above(value: float) -> Where:
+    """Units whose credit is greater than `value`."""
+    return Where("above", lambda credit, batch, v: credit.values > v, (value,))
+
+
+def last() -> Where:
+    """The last unit of each trajectory (for turns: the one that answers)."""
+    return Where("last", _last)
+
+
+def first() -> Where:
+    """The first unit of each trajectory."""
+    return Where("first", _first)
