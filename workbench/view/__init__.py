@@ -1,0 +1,1 @@
+"""Seeing: payloads, static HTML, displays."""

@@ -1,0 +1,180 @@
+"""The credit map of one trajectory: numbers and bars by turn, then the text, washed, method under method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from workbench.view import palette
+from workbench.view.escape import one_line
+from workbench.view.html import washes
+from workbench.view.html.parts import (
+    MONO,
+    QUIET,
+    REPR_BYTES,
+    RULE,
+    TABLE,
+    bar,
+    colour_key,
+    count,
+    details,
+    figure,
+    fitting,
+    frame,
+    heading,
+    note,
+    scale_words,
+    size,
+    subheading,
+    table,
+    td,
+    th,
+    tr,
+)
+from workbench.view.html.transcript import after, left_out, prompt, story_facts, turn_box, turn_head
+from workbench.view.tags import Markup, el
+
+MANY_CHARACTERS = 700  # of a turn's text: from here on only the first method's wash is open
+TABLE_TURNS = 100
+
+
+def credit_map(payload: dict[str, Any], budget: int = REPR_BYTES) -> Markup:
+    """Return the map of `payload.credit_map` as HTML of at most `budget` bytes."""
+    story, methods, scale = payload["transcript"], payload["methods"], payload["scale"]
+    decimals = palette.digits(scale["full"])
+    head = [
+        heading(story["id"], story_facts(story)),
+        prompt(story),
+        subheading("Credit by turn", _meaning(methods)),
+        by_turn(story["turns"], methods, scale["full"], decimals),
+        legend(payload, decimals),
+        subheading("The text", _reading(story)),
+    ]
+    turns = [_turn_versions(t, k, methods, scale["full"], decimals) for k, t in enumerate(story["turns"])]
+    shown, hidden = fitting(turns, budget - size(head) - 1_000)
+    return frame(*head, *shown, left_out(hidden, budget))
+
+
+def _meaning(methods: Sequence[dict[str, Any]]) -> str:
+    return "mean over the turn’s credited tokens" if any(m["unit"] == "token" for m in methods) else ""
+
+
+def _reading(story: dict[str, Any]) -> str:
+    if not story["has_tokens"]:
+        return "tokens are not stored, so each turn carries one wash"
+    if any(t["pieces"] is None and t["sampled"] for t in story["turns"]):
+        return "where the texts of single tokens are not stored, a turn carries one wash"
+    return ""
+
+
+# ---------------------------------------------------------------------------------------------- by turn
+
+
+def by_turn(turns: Sequence[dict[str, Any]], methods: Sequence[dict[str, Any]], full: float | None, decimals: int) -> Markup:
+    """Return turns x methods: a bar left or right of an axis, and its number."""
+    rewards = any(t["reward"] is not None for t in turns)
+    line = f"border-bottom:{RULE}"
+    last = [th("reward", style=f"text-align:right;{line}", pad="3px 0 5px")] if rewards else []
+    heads = [th(m["name"], span=2, style=f"text-align:center;{line}", pad="3px 18px 5px 0") for m in methods]
+    head = tr(th("turn", style=line, pad="3px 14px 5px 0"), th("", style=line), *heads, *last)
+    rows = []
+    for k, t in enumerate(turns[:TABLE_TURNS]):
+        cells = [c for m in methods for c in (bar(m["turns"][k], full, decimals), figure(m["turns"][k], decimals))]
+        said = [td(palette.plain(t["reward"]), style="text-align:right", pad="3px 0")] if rewards else []
+        number = th(str(t["index"]), scope="row", style="font-weight:normal;text-align:right", pad="3px 14px 3px 0")
+        rows.append(tr(number, td(_short(t), style=f"{MONO};{QUIET};white-space:nowrap"), *cells, *said))
+    more = len(turns) - TABLE_TURNS
+    rest = note(f"{count(more, 'more turn')} not shown in this table.") if more > 0 else Markup("")
+    return el("div", table("", [head], rows), rest)
+
+
+def _short(t: dict[str, Any]) -> str:
+    return one_line(action_text(t["action"])[0], 44)
+
+
+def action_text(m: dict[str, Any]) -> tuple[str, int]:
+    """Return the text of an action; of one that only calls tools, its calls as written."""
+    if m["text"] or not m["calls"]:
+        return m["text"], m["more"]
+    return "\n".join(c["raw"] or f"{c['name']}({c['arguments'] or ''})" for c in m["calls"]), 0
+
+
+# ----------------------------------------------------------------------------------------------- legend
+
+COLUMNS = (("+", "positive"), ("-", "negative"), ("z", "zero"), ("u", "unknown"), ("d", "dropped"), ("n", "not trained"))
+
+
+def legend(payload: dict[str, Any], decimals: int) -> Markup:
+    """Return what colours and marks mean, and how many units of each there are under each method."""
+    scale = payload["scale"]
+    words = [colour_key(scale["full"], decimals), el("span", scale_words(scale, payload["rollouts"], decimals), style=QUIET)]
+    key = el("p", words[0], Markup("&ensp; "), words[1], style="font-size:12px;line-height:1.6;margin:10px 0 12px;max-width:92em")
+    return el("div", key, counts(payload["methods"]))
+
+
+def _sample(code: str) -> Markup:
+    style = {
+        "+": f"background-color:{palette.wash(9)}",
+        "-": f"background-color:{palette.wash(-9)}",
+    }.get(code) or palette.MARKS[code]
+    title = {"+": "pushed up", "-": "pushed down"}.get(code) or palette.EXPLAINED[code]
+    return el("span", dict(COLUMNS)[code], style=f"{style};padding:0 3px", title=title)
+
+
+def counts(methods: Sequence[dict[str, Any]]) -> Markup:
+    """Return methods x statuses: the legend of the marks and the counts in one table."""
+    right = "font-weight:normal;text-align:right;white-space:nowrap"
+    head = tr(th("", pad="2px 16px 2px 0"), *[th(_sample(code), style=right, pad="2px 0 2px 18px") for code, _ in COLUMNS])
+    rows = [
+        tr(
+            th(f"{m['name']}, {m['unit']}s", scope="row", style="font-weight:normal", pad="2px 16px 2px 0"),
+            *[_count(m["counts"].get(code, 0)) for code, _ in COLUMNS],
+        )
+        for m in methods
+    ]
+    return el("div", table("", [head], rows, style="font-size:12px"))
+
+
+def _count(n: int) -> Markup:
+    return td(f"{n:,}", style="text-align:right" + ("" if n else ";opacity:.45"), pad="2px 3px 2px 18px")
+
+
+# --------------------------------------------------------------------------------------------- the text
+
+
+def _turn_versions(
+    t: dict[str, Any], k: int, methods: Sequence[dict[str, Any]], full: float | None, decimals: int
+) -> list[Markup]:
+    """Return a turn in full, with its first method alone, and as one line: the fullest that fits is shown."""
+    rows = [_washed_row(t, k, m, full, decimals) for m in methods]
+    line = note(one_line(action_text(t["action"])[0], 200) + " (shortened to keep this view small)")
+    if not rows:
+        rows = [tr(td(washes.whole(*action_text(t["action"]), {"value": None, "status": "v"}, None, 2)))]
+    long = len(methods) > 1 and len(action_text(t["action"])[0]) > MANY_CHARACTERS
+    names = ", ".join(m["name"] for m in methods[1:])
+    folded = details([el("span", f"the same turn under {names}", style=QUIET)], _rows(rows[1:]))
+    full_text = [_rows(rows[:1]), folded] if long else [_rows(rows)]
+    return [
+        turn_box(turn_head(t), *full_text, *after(t)),
+        turn_box(turn_head(t), _rows(rows[:1]), *after(t)),
+        turn_box(turn_head(t), line),
+    ]
+
+
+def _rows(rows: Sequence[str]) -> Markup:
+    return el("table", el("tbody", *rows), style=f"{TABLE};table-layout:fixed;width:100%;margin:4px 0 6px")
+
+
+def _washed_row(t: dict[str, Any], k: int, m: dict[str, Any], full: float | None, decimals: int) -> Markup:
+    cell, credit = m["turns"][k], m["tokens"][k]
+    text, more = action_text(t["action"])
+    if credit is None and t["pieces"] is not None:
+        same = t["sampled"] or 0
+        credit = {"values": [cell["value"]] * same, "status": cell["status"] * same}
+    washed = (
+        washes.whole(text, more, cell, full, decimals)
+        if t["pieces"] is None or credit is None
+        else washes.tokens(t["pieces"], credit, full, decimals)
+    )
+    name = th(m["name"], scope="row", style="font-weight:normal;width:92px;overflow-wrap:break-word", pad="2px 8px 2px 0")
+    return tr(name, figure(cell, decimals, "2px 14px 2px 0", "width:64px"), td(washed, pad="2px 0"))
