@@ -50,7 +50,7 @@ class Characters:
 
 
 class Scripted:
-    """Writes line k of a script in turn k, where k is the number of its own lines it has seen; keeps what it was asked."""
+    """Writes line k of a script, where k is the number of its own lines it has seen; keeps what it was asked."""
 
     version = 3
 

@@ -146,9 +146,11 @@ class Hop(ABC):
 
     @property
     def state_key(self) -> str:
-        """The task and the set of documents found so far, in whatever order they were found."""
+        """The task and the set of documents found so far, in whatever order; empty before a task has begun."""
+        if self._task is None:
+            return ""
         found = hashlib.blake2b("\n".join(sorted(self._progress.found)).encode(), digest_size=6).hexdigest()
-        return f"{self.task.id}|{found}" + ("|done" if self._progress.done else "")
+        return f"{self._task.id}|{found}" + ("|done" if self._progress.done else "")
 
     def fresh(self) -> Hop:
         """Return a new episode of the same world; the documents are shared."""

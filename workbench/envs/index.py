@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -57,6 +58,7 @@ class Index:
 def _bm25(words: list[list[str]]) -> bm25s.BM25:
     import bm25s
 
+    logging.getLogger("bm25s").setLevel(logging.WARNING)  # it writes a debug line an index to every root handler
     index = bm25s.BM25(method="lucene")
     index.index(words, show_progress=False)
     return index
