@@ -1,0 +1,160 @@
+"""The methods every comparison needs."""
+
+from __future__ import annotations
+
+from workbench.catalogue.method import Card, Method
+
+VERL = "code of verl read and run"
+
+BASELINES: tuple[Method, ...] = (
+    Method(
+        "B1",
+        "REINFORCE",
+        ("recipe", "objective"),
+        "runs",
+        Card(
+            "Simple statistical gradient-following algorithms for connectionist reinforcement learning",
+            1992,
+            None,
+            "every token gets the outcome of its rollout, against no one",
+            "textbook",
+        ),
+        recipes=("reinforce",),
+    ),
+    Method(
+        "B2",
+        "RLOO",
+        ("recipe", "objective"),
+        "runs",
+        Card(
+            "Back to Basics: Revisiting REINFORCE Style Optimization",
+            2024,
+            "2402.14740",
+            "outcome minus the mean of the other rollouts of the task",
+            VERL,
+        ),
+        recipes=("rloo",),
+        parity={"baselines/rloo": "baselines:rloo"},
+    ),
+    Method(
+        "B3",
+        "GRPO",
+        ("recipe", "objective"),
+        "runs",
+        Card(
+            "DeepSeekMath: Pushing the Limits of Mathematical Reasoning",
+            2024,
+            "2402.03300",
+            "outcome, centred and scaled within the task, the same for all tokens",
+            VERL,
+        ),
+        recipes=("grpo",),
+        parity={
+            "baselines/grpo": "baselines:grpo",
+            "baselines/clip_loss": "baselines:clip_loss",
+            "baselines/token_clip_loss": "baselines:token_clip_loss",
+            "baselines/kl_k3": "baselines:kl_k3",
+        },
+    ),
+    Method(
+        "B4",
+        "Dr. GRPO",
+        ("recipe", "objective"),
+        "runs",
+        Card(
+            "Understanding R1-Zero-Like Training: A Critical Perspective",
+            2025,
+            "2503.20783",
+            "GRPO without the division by the spread and by the length",
+            VERL,
+        ),
+        recipes=("dr_grpo",),
+        parity={"baselines/dr_grpo": "baselines:dr_grpo"},
+    ),
+    Method(
+        "B5",
+        "DAPO",
+        ("recipe", "objective"),
+        "runs",
+        Card(
+            "DAPO: An Open-Source LLM Reinforcement Learning System at Scale",
+            2025,
+            "2503.14476",
+            "GRPO that drops groups of equal outcomes, clips wider above and averages over tokens",
+            "paper; " + VERL,
+        ),
+        recipes=("dapo",),
+        parity={"baselines/dapo_sampling": "baselines:dapo_sampling"},
+    ),
+    Method(
+        "B6",
+        "GSPO",
+        ("recipe", "objective"),
+        "runs",
+        Card(
+            "Group Sequence Policy Optimization",
+            2025,
+            "2507.18071",
+            "GRPO whose importance ratio is that of the whole rollout, averaged over its tokens",
+            VERL,
+        ),
+        recipes=("gspo",),
+        parity={"baselines/gspo_loss": "baselines:gspo_loss"},
+    ),
+    Method(
+        "B7",
+        "GiGPO",
+        ("recipe", "evidence"),
+        "runs",
+        Card(
+            "Group-in-Group Policy Optimization for LLM Agent Training",
+            2025,
+            "2505.10978",
+            "the episode against its task, plus each turn's return against turns taken in the same state",
+            "official code (verl-agent) read and run",
+        ),
+        recipes=("gigpo",),
+        parity={"GiGPO/advantage": "gigpo:advantage", "GiGPO/episode_advantage": "gigpo:episode_advantage"},
+    ),
+    Method(
+        "B8",
+        "PPO, GAE over tokens",
+        ("recipe", "evidence"),
+        "planned",
+        Card(
+            "Proximal Policy Optimization Algorithms",
+            2017,
+            "1707.06347",
+            "a value head guesses the return at every token; credit is the smoothed surprise",
+            "textbook",
+        ),
+    ),
+    Method(
+        "B9",
+        "PPO, GAE over turns",
+        ("recipe", "evidence"),
+        "planned",
+        Card(
+            "Turn-PPO: Turn-Level Advantage Estimation with PPO",
+            2025,
+            "2512.17008",
+            "the same with one value a turn: a turn is one action",
+            "named beside ST-PPO, which is another method; paper not read",
+            "everything beyond values and GAE at turn boundaries",
+        ),
+    ),
+    Method(
+        "B10",
+        "On-policy distillation",
+        ("evidence", "objective"),
+        "planned",
+        Card(
+            "On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes",
+            2023,
+            "2306.13649",
+            "the student writes, the teacher's log-probability minus the student's is the credit of each token",
+            "formula, checked against the gradient of the reverse divergence",
+            "the sampled form with credit detached is a common reading, not the paper's only loss",
+        ),
+    ),
+)

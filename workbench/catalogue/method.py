@@ -1,0 +1,89 @@
+"""What a row of the catalogue says about a system."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+Kind = Literal[
+    "recipe", "evidence", "objective", "schedule", "transform", "search", "probe", "environment", "tutorial", "taxonomy"
+]
+KINDS: tuple[Kind, ...] = (
+    "recipe",
+    "evidence",
+    "objective",
+    "schedule",
+    "transform",
+    "search",
+    "probe",
+    "environment",
+    "tutorial",
+    "taxonomy",
+)
+Status = Literal["runs", "evidence only", "planned"]
+STATUSES: tuple[Status, ...] = ("runs", "evidence only", "planned")
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known about the publication.
+
+    Args:
+        title: of the paper.
+        year: of its first version.
+        arxiv: arXiv id; None if none was found.
+        summary: the idea in one line.
+        source: what this project's account of it rests on.
+        reconstruction: what of it is our reading, because no source settles it; "" if nothing is.
+    """
+
+    title: str
+    year: int
+    arxiv: str | None
+    summary: str
+    source: str
+    reconstruction: str = ""
+
+    @property
+    def link(self) -> str:
+        """Address of the paper; "" if no arXiv id was found."""
+        return f"https://arxiv.org/abs/{self.arxiv}" if self.arxiv else ""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One system, and what of it is here.
+
+    Args:
+        number: 1 .. 63 for the systems of the catalogue, "B1" ... for the baselines.
+        name: short name.
+        kind: what it is here; several, where it has several parts.
+        status: "runs" (its recipe gives credit), "evidence only" (its columns can be made, its recipe is not here) or
+            "planned" (nothing to call yet).
+        card: the publication.
+        recipes: names of functions in `workbench.recipes`.
+        parity: "METHOD/function" of a worked example -> "module:function" of the adapter in tests/parity/adapters.
+        axioms: names of the invariants in `workbench.axioms` that its recipes declare beyond the common ones.
+        notebook: path of its notebook; None if there is none yet.
+    """
+
+    number: int | str
+    name: str
+    kind: tuple[Kind, ...]
+    status: Status
+    card: Card
+    recipes: tuple[str, ...] = ()
+    parity: Mapping[str, str] = field(default_factory=dict)
+    axioms: tuple[str, ...] = ()
+    notebook: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parity", MappingProxyType(dict(self.parity)))
+        if not self.kind or set(self.kind) - set(KINDS):
+            raise ValueError(f"{self.name}: expected kinds of {KINDS}, got {self.kind}")
+        if self.status not in STATUSES:
+            raise ValueError(f"{self.name}: expected a status of {STATUSES}, got {self.status!r}")
+        if (self.status == "runs") != bool(self.recipes):
+            raise ValueError(f"{self.name}: a method that runs names its recipes, another has none; got {self.recipes}")
