@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Literal
 
 Kind = Literal[
@@ -80,7 +79,7 @@ class Method:
     notebook: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "parity", MappingProxyType(dict(self.parity)))
+        object.__setattr__(self, "parity", dict(self.parity))
         if not self.kind or set(self.kind) - set(KINDS):
             raise ValueError(f"{self.name}: expected kinds of {KINDS}, got {self.kind}")
         if self.status not in STATUSES:
