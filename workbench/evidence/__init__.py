@@ -1,6 +1,27 @@
 """What fills columns: providers of evidence, and `collect`, which runs them and keeps their results by content."""
 
+from workbench.evidence.answers import AnswerOutcome
 from workbench.evidence.base import Evidence, Meter, Provider, Sees, Values, collect, collect_async, run_sync
 from workbench.evidence.cache import Cache
+from workbench.evidence.matching import ToolMatching
+from workbench.evidence.oracle import Recorded
+from workbench.evidence.states import StateIdentity
+from workbench.evidence.table import MissingEvidence, for_recipe
 
-__all__ = ["Cache", "Evidence", "Meter", "Provider", "Sees", "Values", "collect", "collect_async", "run_sync"]
+__all__ = [
+    "AnswerOutcome",
+    "Cache",
+    "Evidence",
+    "Meter",
+    "MissingEvidence",
+    "Provider",
+    "Recorded",
+    "Sees",
+    "StateIdentity",
+    "ToolMatching",
+    "Values",
+    "collect",
+    "collect_async",
+    "for_recipe",
+    "run_sync",
+]

@@ -1,0 +1,135 @@
+"""From column to provider: which evidence a recipe needs, and what makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from workbench.evidence.answers import AnswerOutcome
+from workbench.evidence.base import Evidence
+from workbench.evidence.matching import ToolMatching
+from workbench.evidence.states import StateIdentity
+from workbench.rollouts import Rollouts
+
+if TYPE_CHECKING:
+    from workbench.policy.base import Policy
+
+
+class Needy(Protocol):
+    """A recipe, as far as this table is concerned."""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+
+    @property
+    def needs(self) -> Sequence[str]:
+        """Names of the columns it reads."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What providers are made from; None where there is none.
+
+    Args:
+        policy: the policy whose beliefs are asked.
+        judge: scores by a rubric.
+        teacher: another policy.
+    """
+
+    policy: Policy | None = None
+    judge: Any = None
+    teacher: Policy | None = None
+
+
+class Row(NamedTuple):
+    """One provider.
+
+    Args:
+        columns: what it gives.
+        takes: name of the source it is made from, "" if none.
+        make: makes it.
+    """
+
+    columns: tuple[str, ...]
+    takes: str
+    make: Callable[[Sources], Evidence]
+
+
+def _gold_probe(sources: Sources) -> Evidence:
+    from workbench.evidence.gold import GoldProbe
+
+    return GoldProbe(sources.policy)
+
+
+TABLE: tuple[Row, ...] = (
+    Row(("gold_logprob", "gold_logprob_start"), "policy", _gold_probe),
+    Row(("match_reward", "match_turn_reward"), "", lambda sources: ToolMatching()),
+    Row(("outcome",), "", lambda sources: AnswerOutcome()),
+    Row(("state",), "", lambda sources: StateIdentity()),
+)
+
+RECORDED = ("outcome", "turn_reward", "state", "agent", "trainable", "truncated", "logprob_old")
+"""Columns every set of rollouts carries; where they are unknown, a row of the table may still fill them."""
+
+
+class MissingEvidence(LookupError):
+    """Columns that nothing at hand can make; `columns` names them."""
+
+    def __init__(self, problem: str, columns: tuple[str, ...]):
+        super().__init__(problem)
+        self.columns = columns
+
+
+def for_recipe(
+    recipe: Needy | Sequence[Needy],
+    rollouts: Rollouts | None = None,
+    *,
+    policy: Policy | None = None,
+    judge: Any = None,
+    teacher: Policy | None = None,
+) -> list[Evidence]:
+    """List the providers that make the columns a recipe needs.
+
+    Args:
+        recipe: one recipe, or several that are compared.
+        rollouts: what they will be used on: columns that are there and known need no provider, and those the world
+            recorded for a part only are filled. Without it the recorded columns are taken to be there.
+        policy, judge, teacher: what providers are made from.
+
+    Returns:
+        one provider for each row of `TABLE` that is needed; pass your own list to `collect` to override it.
+
+    Raises:
+        MissingEvidence: names all columns that cannot be made, each with the call that would make it.
+    """
+    recipes = list(recipe) if isinstance(recipe, Sequence) else [recipe]
+    wanted = dict.fromkeys(name for one in recipes for name in one.needs if not _is_there(name, rollouts))
+    sources = Sources(policy, judge, teacher)
+    rows = {name: next((row for row in TABLE if name in row.columns), None) for name in wanted}
+    hints = {name: hint for name, row in rows.items() if (hint := _hint(name, row, sources, rollouts))}
+    if hints:
+        listed = "".join(f"\n  {name}: {hint}" for name, hint in hints.items())
+        names = ", ".join(one.name for one in recipes)
+        raise MissingEvidence(f"{names}: nothing at hand makes the columns {', '.join(hints)}{listed}", tuple(hints))
+    needed = [row for row in TABLE if any(row is used for used in rows.values())]
+    return [row.make(sources) for row in needed]
+
+
+def _is_there(name: str, rollouts: Rollouts | None) -> bool:
+    """Is the column known for every unit, as far as one can tell without the rollouts?"""
+    if rollouts is None:
+        return name in RECORDED
+    column = rollouts.batch().columns.get(name)
+    return column is not None and bool(column.known.all())
+
+
+def _hint(name: str, row: Row | None, sources: Sources, rollouts: Rollouts | None) -> str:
+    """Say what to do about a column that cannot be made; "" if it can, or is recorded as far as anybody knows it."""
+    if row is None:
+        recorded = rollouts is not None and name in rollouts.batch().columns
+        return "" if recorded else f"rollouts = rollouts.with_column({name!r}, level, values)"
+    if row.takes and getattr(sources, row.takes) is None:
+        return f"evidence.for_recipe(recipe, {row.takes}={row.takes})"
+    return ""
