@@ -41,7 +41,9 @@ def trajectory(identity: str, group: str, actions: list[str], results: list[str]
             Message(f"{identity}/o{k}", "tool", f"Result: {text}", author="search", answers=f"{identity}/c{k}")
             for text in results[k : k + 1]
         )
-        turns.append(Turn(message, back, stop_reason="newline", reward=0.2 if k == 0 else None, state_key=f"{group}/{k}"))
+        turns.append(
+            Turn(message, back, stop_reason="newline", reward=0.2 if k == 0 else None, state_key=f"{group}/{k}")
+        )
         spans += [span(head, "forced", k, message.id), span(f"{action}\n", "sampled", k, message.id)]
         spans += [span(m.text, "observation", k, m.id) for m in back]
     return Trajectory(
@@ -89,9 +91,13 @@ def credits(r: Rollouts) -> dict[str, Credit]:
     token_turn = batch.token_turn.tolist()
     wave = [((i * 37) % 19 - 9) / 7 for i in range(tokens)]
     by_turn: list[float | None] = [[0.35, 0.9, -0.4][i % 3] - 0.1 * (i % 5) for i in range(turns)]
-    return {
-        "GRPO": credit("trajectory", flat, [4, 5, 6, 7]),
-        "MatchTIR": credit("turn", [None if i % 3 == 2 else v for i, v in enumerate(by_turn)]),
-        "IGPO": credit("turn", [0.0 if i % 6 == 1 else 1.3 * (v or 0.0) - 0.2 for i, v in enumerate(by_turn)]),
-        "A²TGPO": credit("token", [None if k % 4 == 3 else wave[i] for i, k in enumerate(token_turn)]),
-    } if group else {}
+    return (
+        {
+            "GRPO": credit("trajectory", flat, [4, 5, 6, 7]),
+            "MatchTIR": credit("turn", [None if i % 3 == 2 else v for i, v in enumerate(by_turn)]),
+            "IGPO": credit("turn", [0.0 if i % 6 == 1 else 1.3 * (v or 0.0) - 0.2 for i, v in enumerate(by_turn)]),
+            "A²TGPO": credit("token", [None if k % 4 == 3 else wave[i] for i, k in enumerate(token_turn)]),
+        }
+        if group
+        else {}
+    )

@@ -28,11 +28,12 @@ EXPLAINED = {
     "d": "taken out by a rule of the method: not in the loss",
     "n": "text the policy did not sample, or a turn that is not trainable: never in the loss",
 }
-HATCH = (
-    "background-image:linear-gradient(135deg,rgba(128,128,128,.34) 12%,rgba(128,128,128,0) 12%,"
+HATCH_IMAGE = (
+    "linear-gradient(135deg,rgba(128,128,128,.34) 12%,rgba(128,128,128,0) 12%,"
     "rgba(128,128,128,0) 50%,rgba(128,128,128,.34) 50%,rgba(128,128,128,.34) 62%,rgba(128,128,128,0) 62%,"
-    "rgba(128,128,128,0) 100%);background-size:6px 6px"
+    "rgba(128,128,128,0) 100%)"
 )
+HATCH = f"background-image:{HATCH_IMAGE};background-size:6px 6px"
 MARKS = {
     "v": "",
     "z": "border-bottom:1px solid rgba(128,128,128,.75)",

@@ -1,6 +1,21 @@
 """Static, self-contained HTML, made from payloads alone."""
 
+from workbench.view.html.cards import card
 from workbench.view.html.credit_map import credit_map
-from workbench.view.html.transcript import transcript
+from workbench.view.html.recipe import chain, objective, recipe
+from workbench.view.html.ribbons import ribbons
+from workbench.view.html.tables import group_overview, method_table
+from workbench.view.html.transcript import message, transcript
 
-__all__ = ["credit_map", "transcript"]
+__all__ = [
+    "card",
+    "chain",
+    "credit_map",
+    "group_overview",
+    "message",
+    "method_table",
+    "objective",
+    "recipe",
+    "ribbons",
+    "transcript",
+]

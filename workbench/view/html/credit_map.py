@@ -13,6 +13,7 @@ from workbench.view.html.parts import (
     QUIET,
     REPR_BYTES,
     RULE,
+    SMALL,
     TABLE,
     bar,
     colour_key,
@@ -70,7 +71,9 @@ def _reading(story: dict[str, Any]) -> str:
 # ---------------------------------------------------------------------------------------------- by turn
 
 
-def by_turn(turns: Sequence[dict[str, Any]], methods: Sequence[dict[str, Any]], full: float | None, decimals: int) -> Markup:
+def by_turn(
+    turns: Sequence[dict[str, Any]], methods: Sequence[dict[str, Any]], full: float | None, decimals: int
+) -> Markup:
     """Return turns x methods: a bar left or right of an axis, and its number."""
     rewards = any(t["reward"] is not None for t in turns)
     line = f"border-bottom:{RULE}"
@@ -80,7 +83,8 @@ def by_turn(turns: Sequence[dict[str, Any]], methods: Sequence[dict[str, Any]], 
     rows = []
     for k, t in enumerate(turns[:TABLE_TURNS]):
         cells = [c for m in methods for c in (bar(m["turns"][k], full, decimals), figure(m["turns"][k], decimals))]
-        said = [td(palette.plain(t["reward"]), style="text-align:right", pad="3px 0")] if rewards else []
+        quiet = f";{SMALL}" if t["reward"] is None else ""
+        said = [td(palette.plain(t["reward"]), style=f"text-align:right{quiet}", pad="3px 0")] if rewards else []
         number = th(str(t["index"]), scope="row", style="font-weight:normal;text-align:right", pad="3px 14px 3px 0")
         rows.append(tr(number, td(_short(t), style=f"{MONO};{QUIET};white-space:nowrap"), *cells, *said))
     more = len(turns) - TABLE_TURNS
@@ -101,14 +105,30 @@ def action_text(m: dict[str, Any]) -> tuple[str, int]:
 
 # ----------------------------------------------------------------------------------------------- legend
 
-COLUMNS = (("+", "positive"), ("-", "negative"), ("z", "zero"), ("u", "unknown"), ("d", "dropped"), ("n", "not trained"))
+COLUMNS = (
+    ("+", "positive"),
+    ("-", "negative"),
+    ("z", "zero"),
+    ("u", "unknown"),
+    ("d", "dropped"),
+    ("n", "not trained"),
+)
 
 
 def legend(payload: dict[str, Any], decimals: int) -> Markup:
     """Return what colours and marks mean, and how many units of each there are under each method."""
     scale = payload["scale"]
-    words = [colour_key(scale["full"], decimals), el("span", scale_words(scale, payload["rollouts"], decimals), style=QUIET)]
-    key = el("p", words[0], Markup("&ensp; "), words[1], style="font-size:12px;line-height:1.6;margin:10px 0 12px;max-width:92em")
+    words = [
+        colour_key(scale["full"], decimals),
+        el("span", scale_words(scale, payload["rollouts"], decimals), style=QUIET),
+    ]
+    key = el(
+        "p",
+        words[0],
+        Markup("&ensp; "),
+        words[1],
+        style="font-size:12px;line-height:1.6;margin:10px 0 12px;max-width:92em",
+    )
     return el("div", key, counts(payload["methods"]))
 
 
@@ -124,7 +144,9 @@ def _sample(code: str) -> Markup:
 def counts(methods: Sequence[dict[str, Any]]) -> Markup:
     """Return methods x statuses: the legend of the marks and the counts in one table."""
     right = "font-weight:normal;text-align:right;white-space:nowrap"
-    head = tr(th("", pad="2px 16px 2px 0"), *[th(_sample(code), style=right, pad="2px 0 2px 18px") for code, _ in COLUMNS])
+    head = tr(
+        th("", pad="2px 16px 2px 0"), *[th(_sample(code), style=right, pad="2px 0 2px 18px") for code, _ in COLUMNS]
+    )
     rows = [
         tr(
             th(f"{m['name']}, {m['unit']}s", scope="row", style="font-weight:normal", pad="2px 16px 2px 0"),
@@ -176,5 +198,7 @@ def _washed_row(t: dict[str, Any], k: int, m: dict[str, Any], full: float | None
         if t["pieces"] is None or credit is None
         else washes.tokens(t["pieces"], credit, full, decimals)
     )
-    name = th(m["name"], scope="row", style="font-weight:normal;width:92px;overflow-wrap:break-word", pad="2px 8px 2px 0")
+    name = th(
+        m["name"], scope="row", style="font-weight:normal;width:92px;overflow-wrap:break-word", pad="2px 8px 2px 0"
+    )
     return tr(name, figure(cell, decimals, "2px 14px 2px 0", "width:64px"), td(washed, pad="2px 0"))

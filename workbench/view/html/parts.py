@@ -44,7 +44,9 @@ def subheading(text: str, note: str = "") -> Markup:
     """Return the title of a part of a view."""
     beside = el("span", note, style=f"font-weight:normal;{QUIET}") if note else Markup("")
     gap = Markup("&ensp;") if note else Markup("")
-    return el("h4", text, gap, beside, style="font-size:13px;font-weight:600;line-height:1.5;margin:22px 0 6px;padding:0")
+    return el(
+        "h4", text, gap, beside, style="font-size:13px;font-weight:600;line-height:1.5;margin:22px 0 6px;padding:0"
+    )
 
 
 def note(text: str) -> Markup:
@@ -83,7 +85,11 @@ def tr(*cells: str, style: str = "") -> Markup:
 
 def table(caption: str, head: Sequence[str], rows: Iterable[str], style: str = "") -> Markup:
     """Return a table that scrolls sideways by itself; the caption is its text alternative."""
-    top = el("caption", caption, style=f"{SMALL};text-align:left;caption-side:top;padding:0 0 4px") if caption else Markup("")
+    top = (
+        el("caption", caption, style=f"{SMALL};text-align:left;caption-side:top;padding:0 0 4px")
+        if caption
+        else Markup("")
+    )
     body = el("tbody", *rows)
     whole = el("table", top, el("thead", *head), body, style=TABLE + (f";{style}" if style else ""))
     return el("div", whole, style="overflow-x:auto;margin:0;padding:0 0 2px")
@@ -127,19 +133,19 @@ def spelled(cell: dict[str, Any], decimals: int) -> str:
 
 def bar(cell: dict[str, Any], full: float | None, decimals: int) -> Markup:
     """Return a cell with a bar left (negative) or right (positive) of an axis that runs through all rows."""
-    axis = f"linear-gradient(to right,rgba(128,128,128,0) {BAR}px,{_AXIS} {BAR}px,{_AXIS} {BAR + 1}px,rgba(128,128,128,0) {BAR + 1}px)"
+    axis = _stripe("rgba(128,128,128,.55)", BAR, BAR + 1)
     size = f"width:{2 * BAR + 1}px;min-width:{2 * BAR + 1}px;font-size:9px;line-height:1"
     title = spelled(cell, decimals)
     if cell["status"] == "u":
-        return td(style=f"{size};{palette.HATCH};opacity:.75", title=title, pad="0")
+        band = f"background-image:{palette.HATCH_IMAGE},{axis};background-size:6px 6px,100% 100%"
+        place = "background-repeat:repeat-x,no-repeat;background-position:left center,left top"
+        return td(style=f"{size};{band};{place}", title=title, pad="0")
     value = cell["value"] if cell["status"] == "v" else None
     if not value or not full:
         return td(style=f"{size};background-image:{axis}", title=title, pad="0")
     length = max(1, round(BAR * min(1.0, abs(value) / full)))
     start, stop = (BAR - length, BAR) if value < 0 else (BAR + 1, BAR + 1 + length)
-    colour = palette.wash(-palette.LEVELS if value < 0 else palette.LEVELS)
-    empty = colour.rsplit(",", 1)[0] + ",0)"
-    drawn = f"linear-gradient(to right,{empty} {start}px,{colour} {start}px,{colour} {stop}px,{empty} {stop}px)"
+    drawn = _stripe(palette.wash(-palette.LEVELS if value < 0 else palette.LEVELS), start, stop)
     style = (
         f"{size};background-image:{drawn},{axis};background-size:100% 11px,100% 100%;background-repeat:no-repeat;"
         f"background-position:left center;vertical-align:middle;text-align:{'left' if value < 0 else 'right'}"
@@ -148,7 +154,10 @@ def bar(cell: dict[str, Any], full: float | None, decimals: int) -> Markup:
     return td(("◂" if value < 0 else "▸") if over else "", style=style, title=title, pad="0")
 
 
-_AXIS = "rgba(128,128,128,.55)"
+def _stripe(colour: str, start: int, stop: int) -> str:
+    """A gradient that is one stripe of a colour, in pixels from the left."""
+    none = colour.rsplit(",", 1)[0] + ",0)"
+    return f"linear-gradient(to right,{none} {start}px,{colour} {start}px,{colour} {stop}px,{none} {stop}px)"
 
 
 def figure(cell: dict[str, Any], decimals: int, pad: str = "3px 18px 3px 8px", width: str = "min-width:48px") -> Markup:

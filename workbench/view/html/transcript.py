@@ -45,10 +45,10 @@ def call(c: dict[str, Any]) -> Markup:
 
 def message(m: dict[str, Any], *, is_open: bool = False) -> Markup:
     """Return a message, folded: who and its first words on the line, the whole text inside."""
-    answered = f" answering {m['answers']}" if m["answers"] else ""
     more = f" ({len(m['text']) + m['more']:,} characters)" if m["more"] else ""
     first = one_line(m["text"], 96) or "(no text)"
-    label = el("span", speaker(m) + answered + more, " ", style=ROLE)
+    answered = f"answers call {m['answers']}" if m["answers"] else ""
+    label = el("span", speaker(m) + more, " ", style=ROLE, title=answered)
     return details([label, el("span", first)], block(m["text"], m["more"]), *map(call, m["calls"]), is_open=is_open)
 
 
@@ -63,7 +63,9 @@ def turn_head(t: dict[str, Any]) -> Markup:
         f"ended by {t['stop_reason']}" if t["stop_reason"] else "",
         "" if t["trainable"] else f"not trained: {t['why_not']}",
     )
-    return el("div", el("span", f"turn {t['index']}", style="font-weight:600"), " ", el("span", " " + said, style=QUIET))
+    return el(
+        "div", el("span", f"turn {t['index']}", style="font-weight:600"), " ", el("span", " " + said, style=QUIET)
+    )
 
 
 def after(t: dict[str, Any]) -> list[Markup]:

@@ -11,8 +11,9 @@ from workbench.view.html.parts import MONO, SMALL, spelled
 from workbench.view.tags import Markup, el
 
 TEXT = f"{MONO};font-size:12.5px;line-height:1.65;white-space:pre-wrap;overflow-wrap:break-word"
-# A token that would show nothing gets a small sign to carry its wash.
-SIGNS = {"": "∅", "\n": "↵", "\r\n": "↵"}
+# A sampled line break is a token like any other: it gets a sign to carry its wash.
+BREAK = "↵"
+EMPTY = "∅"
 
 
 def tokens(pieces: dict[str, Any], credit: dict[str, Any], full: float | None, decimals: int) -> Markup:
@@ -41,9 +42,8 @@ def _run(units: list[tuple[Any, ...]], decimals: int) -> Markup:
     title = said(status, values, decimals) + (f", {len(units)} tokens" if len(units) > 1 else "")
     if origin != "sampled":
         title = f"{origin}, not sampled: never trained"
-    sign = SIGNS.get(text.strip(" ") if "\n" in text else text, "")
-    if sign:  # the sign stands for what it shows; a line break still breaks the line
-        text = sign + text
+    if origin == "sampled":
+        text = text.replace("\r\n", "\n").replace("\n", BREAK + "\n") or EMPTY
     return el("span", text, style=palette.mark(status, step), title=title)
 
 

@@ -44,14 +44,39 @@ def tree(node: Node) -> dict[str, Any]:
     return {"kind": "stage", **stage_words(node)}
 
 
-def term_words(term: Any) -> dict[str, Any]:
-    """Return the name and the fields of a term of an objective, those that have their default value left out."""
-    if not is_dataclass(term):
-        return {"name": repr(term), "params": {}}
-    shown = {}
-    for f in fields(term):
-        value = getattr(term, f.name)
-        if not f.repr or value is None or value == f.default:
-            continue
-        shown[f.name] = value_words(value)
-    return {"name": type(term).__name__, "params": shown}
+def recipe(r: Any) -> dict[str, Any]:
+    """Return the payload of a recipe: its credit and streams as trees, its objective as terms, what it needs."""
+    return {
+        "kind": "recipe",
+        "name": r.name,
+        "credit": tree(r.chain),
+        "streams": {name: tree(node) for name, node in r.streams.items()},
+        "objective": objective(r.objective),
+        "needs": list(r.needs),
+        "refill": bool(r.refill),
+        "formula": repr(r),
+    }
+
+
+def objective(o: Any) -> dict[str, Any]:
+    """Return the payload of an objective: its terms, and how their gradients are put together."""
+    return {"kind": "objective", "terms": [_term(t) for t in o.terms], "rule": repr(o.rule) if o.rule else None}
+
+
+def _term(t: Any) -> dict[str, Any]:
+    return {
+        "name": t.name,
+        "weight": value_words(t.weight),
+        "loss": type(t.loss).__name__,
+        "params": _fields(t.loss),
+        "aggregate": repr(t.aggregate),
+        "over": t.over,
+    }
+
+
+def _fields(loss: Any) -> dict[str, str]:
+    """Fields of a loss that are set; what it merely reads apart."""
+    if not is_dataclass(loss):
+        return {}
+    shown = {f.name: getattr(loss, f.name) for f in fields(loss) if f.name not in ("needs", "streams")}
+    return {name: value_words(value) for name, value in shown.items() if value is not None}

@@ -103,7 +103,7 @@ def credit_map(
         limit, tokens: characters of a message and tokens of a turn that are shown.
 
     Returns:
-        `transcript`, `scale`, and per method its `turns` (value, status, why), `tokens` (values, statuses) and `counts`.
+        `transcript`, `scale`, and per method its `turns` (value, status, why), `tokens` (values, status), `counts`.
 
     Raises:
         KeyError: there is no such trajectory.

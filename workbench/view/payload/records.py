@@ -13,7 +13,7 @@ TOKEN_LIMIT = 2_000
 
 
 def message(m: Message, limit: int = TEXT_LIMIT) -> dict[str, Any]:
-    """Return the payload of a message: role, author, text (cut at `limit` characters, `more` says by how much), calls."""
+    """Return the payload of a message: role, author, text (cut at `limit` characters; `more` counts the rest)."""
     text, more = cut(m.text, limit)
     return {
         "kind": "message",

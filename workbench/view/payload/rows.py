@@ -12,7 +12,7 @@ from workbench.batch import Batch
 
 
 class CreditLike(Protocol):
-    """What the views read of a credit: `values`, `known` [n], `level`, and `dropped` [n] (a reason's number, 0 for none)."""
+    """What the views read of a credit: `values`, `known`, `level`, `dropped` (the number of a reason, 0 for none)."""
 
     values: Any
     level: str
