@@ -178,6 +178,12 @@ def test_provider_rewards_turns_and_answer() -> None:
     assert got["match_turn_reward"] == pytest.approx([1.0, 0.5, 2 / 3, 0.0, 1.0, 0.0])
 
 
+def test_the_gold_answer_takes_no_share_of_the_transport() -> None:
+    got = columns(rollout("a", turn("a0", FIRST, SECOND)), how="transport")
+    only = similarity_matrix([GoldCall(*FIRST), GoldCall(*SECOND)], [GoldCall(*FIRST), GoldCall(*SECOND)])
+    assert got["match_reward"] == pytest.approx([sum(call_rewards(only, "transport")) / 2])
+
+
 def test_early_turn_loses_its_gold_call_to_a_later_better_one() -> None:
     vague = turn("a0", ("search", {"query": "Finland"}))
     got = columns(rollout("a", vague, turn("a1", FIRST), turn("a2", SECOND)))

@@ -136,8 +136,9 @@ class Provider:
     @property
     def parameters(self) -> Mapping[str, Any]:
         """The fields that are plain JSON."""
-        own = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
-        named = {f.name: getattr(self, f.name) for f in own if f.metadata.get("key", True)}
+        if not dataclasses.is_dataclass(self):
+            return {"version": self.version}
+        named = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata.get("key", True)}
         return {**named, "version": self.version}
 
     @property
