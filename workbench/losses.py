@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,9 +28,9 @@ class Look(NamedTuple):
         credit: of the recipe, cast to the dtype of `logprob`; 0 where unknown.
         batch: the whole batch.
         tokens: which tokens of the batch these are.
-        streams: further credits of the recipe, by name, cut and cast likewise.
-        columns: token-level columns by name, cut likewise.
-        entropy: of the policy at each token, in nats, if it was asked for.
+        streams: further credits of the recipe, by name, cut likewise; float64.
+        columns: columns by name (copied down to tokens), cut likewise.
+        outputs: what else the model says per token, with gradient: "entropy" in nats, "value" of a value head ...
     """
 
     logprob: Tensor
@@ -40,16 +40,29 @@ class Look(NamedTuple):
     tokens: Tensor
     streams: Mapping[str, Tensor]
     columns: Mapping[str, Tensor]
-    entropy: Tensor | None = None
+    outputs: Mapping[str, Tensor]
 
 
-class Loss(Protocol):
-    """A loss per token: a value that says which columns and streams it reads."""
+class Loss:
+    """A loss per token: a value that says which columns, streams and outputs of the model it reads."""
 
-    needs: tuple[str, ...]
-    streams: tuple[str, ...]
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Columns it reads."""
+        return ()
 
-    def __call__(self, look: Look) -> Tensor: ...
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Streams of the recipe it reads."""
+        return ()
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What it asks of the model beside log-probs."""
+        return ()
+
+    def __call__(self, look: Look) -> Tensor:
+        raise NotImplementedError
 
 
 # ------------------------------------------------------------------------------------------- ratio and clip
@@ -60,28 +73,40 @@ def unit_of(batch: Batch, level: Level) -> Tensor:
     return batch.up("token", "trajectory" if level == "sequence" else level)
 
 
-def importance_ratio(logprob: Tensor, logprob_old: Tensor, unit: Tensor | None = None) -> Tensor:
+def importance_ratio(
+    logprob: Tensor,
+    logprob_old: Tensor,
+    unit: Tensor | None = None,
+    through: Literal["token", "unit"] = "token",
+) -> Tensor:
     """Return the importance ratio of each token.
 
         token:  r_t = exp(l_t - l_old,t)
-        unit:   s   = exp(mean over the unit's tokens of (l - l_old)),   r_t = exp(l_t - sg l_t + sg log s)
+        unit:   s   = exp(mean over the unit's tokens of (l - l_old))
+                r_t = exp(l_t - sg l_t + sg log s)      through="token": the value of s, the token's own gradient
+                r_t = s                                 through="unit":  the gradient of all the unit's tokens
 
     Args:
         logprob, logprob_old: [T].
-        unit: int [T], or None for the token ratio. Every token of a unit has the same value and its own gradient.
+        unit: int [T], or None for the token ratio; a token in no unit (-1) has its own ratio.
+        through: whose log-probs the gradient of a unit's ratio flows through. Where credit is constant in a unit,
+            both give the same gradient.
 
     Returns:
         r [T].
 
-    Source: token: Schulman et al. 2017, arXiv:1707.06347; sequence: GSPO, arXiv:2507.18071, Eq. 7 with the gradient of
-        GSPO-token; turn: A2TGPO, arXiv:2605.06200.
+    Source: token: Schulman et al. 2017, arXiv:1707.06347; sequence: GSPO, arXiv:2507.18071, Eq. 7, through="token" is
+        GSPO-token; turn: A2TGPO, arXiv:2605.06200 (through="token"), ST-PPO, arXiv:2511.20718 (through="unit").
     """
     gap = logprob - logprob_old
     if unit is None:
         return torch.exp(gap.clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND))
     size = int(unit.max()) + 1 if len(unit) else 0
-    mean = seg_mean(gap.detach(), unit, size)[unit]
-    return torch.exp((logprob - logprob.detach() + mean).clamp(max=UNIT_LOG_RATIO_CAP))
+    mean = seg_mean(gap.detach() if through == "token" else gap, unit, size)
+    shared = mean[unit.clamp_min(0)] if size > 0 else gap
+    if through == "token":
+        shared = logprob - logprob.detach() + shared
+    return torch.exp(torch.where(unit >= 0, shared, gap).clamp(max=UNIT_LOG_RATIO_CAP))
 
 
 def clipped_surrogate(ratio: Tensor, advantage: Tensor, low: Tensor, high: Tensor, dual: float | None) -> Tensor:
@@ -124,7 +149,7 @@ def kl_k3(logprob: Tensor, logprob_ref: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class PolicyLoss:
+class PolicyLoss(Loss):
     """The clipped surrogate at a ratio level.
 
     Args:
@@ -132,6 +157,7 @@ class PolicyLoss:
         ratio: "token", a unit ("turn", "segment" ...) or "sequence".
         dual: bound for negative advantages; None for none.
         clip_scale: stream that multiplies both half-widths per token; None for 1.
+        unit_stream: stream whose equal values make the unit of the ratio, instead of `ratio`.
     """
 
     low: float
@@ -139,20 +165,26 @@ class PolicyLoss:
     ratio: Level = "token"
     dual: float | None = None
     clip_scale: str | None = None
+    unit_stream: str | None = None
     needs: tuple[str, ...] = ()
 
     @property
     def streams(self) -> tuple[str, ...]:
-        return (self.clip_scale,) if self.clip_scale else ()
+        return tuple(name for name in (self.clip_scale, self.unit_stream) if name)
 
     def ratios(self, look: Look) -> Tensor:
         """The ratio of each token [T]."""
-        unit = None if self.ratio == "token" else unit_of(look.batch, self.ratio)[look.tokens]
-        return importance_ratio(look.logprob, look.logprob_old, unit)
+        return importance_ratio(look.logprob, look.logprob_old, self.units(look))
+
+    def units(self, look: Look) -> Tensor | None:
+        """The unit of each token in which the ratio is averaged [T]; None for the token ratio."""
+        if self.unit_stream:
+            return torch.unique(look.streams[self.unit_stream], return_inverse=True)[1]
+        return None if self.ratio == "token" else unit_of(look.batch, self.ratio)[look.tokens]
 
     def bounds(self, look: Look) -> tuple[Tensor, Tensor]:
         """Clip half-widths of each token [T]."""
-        scale = look.streams[self.clip_scale] if self.clip_scale else torch.ones_like(look.credit)
+        scale = look.streams[self.clip_scale].to(look.credit.dtype) if self.clip_scale else torch.ones_like(look.credit)
         return self.low * scale, self.high * scale
 
     def is_clipped(self, look: Look) -> Tensor:
@@ -166,14 +198,13 @@ class PolicyLoss:
 
 
 @dataclass(frozen=True)
-class ClippedAway:
+class ClippedAway(Loss):
     """What the clip of a policy loss removed: -A r on the clipped tokens, 0 elsewhere.
 
     Its gradient is the clipping bias C of ST-PPO: the gradient of the unclipped loss is that of `of` plus C.
     """
 
     of: PolicyLoss
-    needs: tuple[str, ...] = ()
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -185,23 +216,19 @@ class ClippedAway:
 
 
 @dataclass(frozen=True)
-class LogProbLoss:
+class LogProbLoss(Loss):
     """The score-function loss of REINFORCE: -A log p, without ratio and clip."""
-
-    needs: tuple[str, ...] = ()
-    streams: tuple[str, ...] = ()
 
     def __call__(self, look: Look) -> Tensor:
         return -look.credit * look.logprob
 
 
 @dataclass(frozen=True)
-class KLLoss:
+class KLLoss(Loss):
     """KL to a reference policy by the k1, k2 or k3 estimator, from a token-level column of its log-probs."""
 
     estimator: Literal["k1", "k2", "k3"] = "k3"
     reference: str = "logprob_ref"
-    streams: tuple[str, ...] = ()
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -213,24 +240,42 @@ class KLLoss:
 
 
 @dataclass(frozen=True)
-class EntropyLoss:
+class EntropyLoss(Loss):
     """Minus the entropy of the policy at each token (a positive weight keeps it up)."""
 
-    needs: tuple[str, ...] = ()
-    streams: tuple[str, ...] = ()
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return ("entropy",)
 
     def __call__(self, look: Look) -> Tensor:
-        if look.entropy is None:
-            raise ValueError("the entropy term needs the policy's entropy per token; ask the model for it")
-        return -look.entropy
+        return -look.outputs["entropy"]
 
 
 @dataclass(frozen=True)
-class CrossEntropyLoss:
-    """Cross-entropy of the sampled tokens: -log p."""
+class ValueLoss(Loss):
+    """Squared error of a value head against a stream of returns: (V - y)^2.
 
-    needs: tuple[str, ...] = ()
-    streams: tuple[str, ...] = ()
+    Args:
+        target: the stream.
+    """
+
+    target: str
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        return (self.target,)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return ("value",)
+
+    def __call__(self, look: Look) -> Tensor:
+        return (look.outputs["value"] - look.streams[self.target]) ** 2
+
+
+@dataclass(frozen=True)
+class CrossEntropyLoss(Loss):
+    """Cross-entropy of the sampled tokens: -log p."""
 
     def __call__(self, look: Look) -> Tensor:
         return -look.logprob

@@ -9,7 +9,7 @@ batch is cut, micro-batches and ranks add up to the very same gradient.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from workbench import show
 from workbench.batch import Batch, Level
-from workbench.credit import Credit, Schedule
+from workbench.credit import ColumnRef, Credit, Schedule
 from workbench.losses import Aggregate, EntropyLoss, KLLoss, Look, PolicyLoss, token_mean
 
 # ------------------------------------------------------------------------------------ terms and objectives
@@ -47,20 +47,27 @@ class Term:
             return credit.known
         if "trainable" not in batch.columns:
             return torch.ones(batch.count("token"), dtype=torch.bool)
-        return batch["trainable"].values[batch.token_turn]
+        values, known = ColumnRef("trainable").at(batch, "token")
+        return known & (values != 0)
 
     def weight_at(self, step: int) -> float:
         """The weight at an update."""
         return self.weight(step) if isinstance(self.weight, Schedule) else float(self.weight)
 
 
-GradientRule = Callable[[Mapping[str, Tensor], Callable[[Tensor], Tensor]], Tensor]
-"""(gradient by term, norm over the whole model) -> gradient. The loop then takes one backward pass a term."""
+GradientRule = Callable[[Mapping[str, Tensor], Callable[[Tensor], Tensor]], Mapping[str, Tensor]]
+"""(gradient by term, norm over the whole model) -> gradient by term. The loop then takes one backward pass a term; the
+objective sums what the rule returns with the weights of the terms."""
 
 
 @dataclass(frozen=True)
 class DivideByNorm:
-    """Divide one term's gradient by the norm of another's: g / ||C||, unchanged where C = 0.
+    """Divide one term's gradient by the norm of another's: g / ||C||, unchanged where C = 0; other terms stay.
+
+    Args:
+        term: whose gradient is divided.
+        by: whose norm divides it; give that term weight 0.
+        least: a smaller norm counts as this (1: only ever shrink).
 
     Source: ST-PPO, arXiv:2511.20718, Eqs. 7-8. The zero-norm case is a reconstruction.
     """
@@ -69,14 +76,21 @@ class DivideByNorm:
     by: str
     least: float = 0.0
 
-    def __call__(self, gradients: Mapping[str, Tensor], norm: Callable[[Tensor], Tensor]) -> Tensor:
-        size = norm(gradients[self.by])
-        size = size.clamp_min(self.least) if self.least else size
-        return gradients[self.term] / torch.where(size == 0, torch.ones_like(size), size)
+    def __call__(self, gradients: Mapping[str, Tensor], norm: Callable[[Tensor], Tensor]) -> Mapping[str, Tensor]:
+        size = norm(gradients[self.by]).clamp_min(self.least)
+        size = torch.where(size == 0, torch.ones_like(size), size)
+        return {**gradients, self.term: gradients[self.term] / size}
 
 
 class Result(NamedTuple):
-    """What an objective says about some tokens: the loss, its terms, and shares for the metrics."""
+    """What an objective says about some tokens.
+
+    Args:
+        loss: the weighted sum of the terms.
+        terms: each term before its weight; take gradients of these where the objective has a rule.
+        clip_share: share of the credited tokens whose gradient the first policy term's clip removes.
+        counted: number of credited tokens.
+    """
 
     loss: Tensor
     terms: Mapping[str, Tensor]
@@ -111,12 +125,23 @@ class Objective:
         """Streams the terms read."""
         return tuple(dict.fromkeys(name for term in self.terms for name in term.loss.streams))
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What the terms ask of the model beside log-probs: "entropy", "value" ..."""
+        return tuple(dict.fromkeys(name for term in self.terms for name in term.loss.outputs))
+
     def weights(self, batch: Batch, credit: Credit) -> dict[str, Tensor]:
-        """Return per term its weight per token of the whole batch [T], float64."""
-        return {
-            term.name: term.weight_at(batch.step) * term.aggregate(batch, term.counted(batch, credit))
-            for term in self.terms
-        }
+        """Return per term the share of each token of the whole batch [T], float64, before the term's weight."""
+        return {term.name: term.aggregate(batch, term.counted(batch, credit)) for term in self.terms}
+
+    def total(self, parts: Mapping[str, Tensor], step: int = 0) -> Tensor:
+        """Sum one tensor a term (losses or gradients) with the weights of the terms at an update."""
+        weighted = [(term.weight_at(step), parts[term.name]) for term in self.terms]
+        return sum((w * part for w, part in weighted if w != 0.0), torch.zeros_like(weighted[0][1]))
+
+    def gradient(self, gradients: Mapping[str, Tensor], norm: Callable[[Tensor], Tensor], step: int = 0) -> Tensor:
+        """Put the gradients of the terms together: by the rule, then summed with the weights."""
+        return self.total(self.rule(gradients, norm) if self.rule else gradients, step)
 
     def __call__(
         self,
@@ -126,7 +151,8 @@ class Objective:
         streams: Mapping[str, Credit] | None = None,
         *,
         tokens: Tensor | None = None,
-        entropy: Tensor | None = None,
+        outputs: Mapping[str, Tensor] | None = None,
+        weights: Mapping[str, Tensor] | None = None,
     ) -> Result:
         """Compute the loss of some tokens of a batch.
 
@@ -136,24 +162,22 @@ class Objective:
             credit: token-level credit of the whole batch.
             streams: token-level credits by name.
             tokens: which tokens, int [t]; whole units where a ratio is averaged over units. Parts add up to the whole.
-            entropy: [t] in nats, if a term needs it.
+            outputs: what else the model says of these tokens, by name: "entropy" [t] in nats, "value" [t] ...
+            weights: what `weights(batch, credit)` returned, so that micro-batches need not ask again.
 
         Raises:
-            ValueError: credit is not on tokens, a length does not fit, or a counted token's old log-prob is unknown.
+            ValueError: credit is not on tokens, a length does not fit, or what a counted token needs is unknown.
         """
-        look, known = self._look(logprob, batch, credit, streams or {}, tokens, entropy)
-        terms = {}
-        for name, w, term in zip(*self._rows(batch, credit), self.terms, strict=True):
-            terms[name] = (term.loss(look) * w[look.tokens].to(logprob.dtype)).sum()
+        weights = self.weights(batch, credit) if weights is None else weights
+        look, known = self._look(logprob, batch, credit, streams or {}, tokens, outputs or {}, weights)
+        terms = {
+            term.name: (term.loss(look) * weights[term.name][look.tokens].to(logprob.dtype)).sum()
+            for term in self.terms
+        }
         policy = [term.loss for term in self.terms if isinstance(term.loss, PolicyLoss)]
         clipped = int((policy[0].is_clipped(look) & known).sum()) if policy else 0
         count = int(known.sum())
-        loss = torch.stack(list(terms.values())).sum()
-        return Result(loss, terms, clipped / max(count, 1), count)
-
-    def _rows(self, batch: Batch, credit: Credit) -> tuple[list[str], list[Tensor]]:
-        weights = self.weights(batch, credit)
-        return list(weights), list(weights.values())
+        return Result(self.total(terms, batch.step), terms, clipped / max(count, 1), count)
 
     def _look(
         self,
@@ -162,25 +186,39 @@ class Objective:
         credit: Credit,
         streams: Mapping[str, Credit],
         tokens: Tensor | None,
-        entropy: Tensor | None,
+        outputs: Mapping[str, Tensor],
+        weights: Mapping[str, Tensor],
     ) -> tuple[Look, Tensor]:
         if credit.level != "token" or len(credit) != batch.count("token"):
             raise ValueError(f"objective: needs credit on the {batch.count('token')} tokens, got {credit.level!r}")
         at = torch.arange(batch.count("token")) if tokens is None else tokens
-        if len(logprob) != len(at):
-            raise ValueError(f"objective: {len(at)} tokens need as many log-probs, got {len(logprob)}")
+        wrong = {name: len(x) for name, x in {"log-probs": logprob, **outputs}.items() if len(x) != len(at)}
+        if wrong:
+            raise ValueError(f"objective: {len(at)} tokens need as many values, got {wrong}")
+        if missing := [name for name in self.outputs if name not in outputs]:
+            raise ValueError(f"objective: the terms need {missing} of the model per token; give outputs={{name: [t]}}")
         known = credit.known[at]
+
+        def values(name: str, x: Tensor, there: Tensor) -> Tensor:
+            counted = self._counted(name, weights, at)
+            return _known_values(name, x[at], there[at], counted, batch, at).to(logprob.dtype)
+
         look = Look(
             logprob,
             _old(logprob, batch, at, known),
             torch.where(known, credit.values[at], 0.0).to(logprob.dtype),
             batch,
             at,
-            {name: streams[name].values[at].to(logprob.dtype) for name in self.streams},
-            {name: batch[name].values[at].to(logprob.dtype) for name in self.needs},
-            entropy,
+            {name: values(name, streams[name].values, streams[name].known) for name in self.streams},
+            {name: values(name, *ColumnRef(name).at(batch, "token")) for name in self.needs},
+            outputs,
         )
         return look, known
+
+    def _counted(self, name: str, weights: Mapping[str, Tensor], at: Tensor) -> Tensor:
+        """Tokens that count in a term which reads a column or stream of this name."""
+        read = [t.name for t in self.terms if name in (*t.loss.needs, *t.loss.streams)]
+        return torch.stack([weights[term][at] != 0 for term in read]).any(0)
 
     def __repr__(self) -> str:
         parts = [
@@ -196,14 +234,8 @@ class Objective:
 
 
 def _plain(loss: Any) -> str:
-    """A loss as text, without what it merely reads."""
-    import dataclasses
-
-    shown = [
-        f"{f.name}={getattr(loss, f.name)!r}"
-        for f in dataclasses.fields(loss)
-        if f.name not in ("needs", "streams") and getattr(loss, f.name) is not None
-    ]
+    """A loss as text, parameters that are not set left out."""
+    shown = [f"{f.name}={getattr(loss, f.name)!r}" for f in fields(loss) if getattr(loss, f.name) is not None]
     return f"{type(loss).__name__}({', '.join(shown)})"
 
 
@@ -212,15 +244,21 @@ def _old(logprob: Tensor, batch: Batch, at: Tensor, known: Tensor) -> Tensor:
     if "logprob_old" not in batch.columns:
         return logprob.detach()
     column = batch["logprob_old"]
-    missing = known & ~column.known[at]
+    old = _known_values("logprob_old", column.values[at], column.known[at], known, batch, at).to(logprob.dtype)
+    return torch.where(column.known[at], old, logprob.detach())
+
+
+def _known_values(name: str, values: Tensor, known: Tensor, counted: Tensor, batch: Batch, at: Tensor) -> Tensor:
+    """Values with 0 where unknown; an unknown one on a counted token is an error."""
+    missing = counted & ~known
     if bool(missing.any()):
         first = int(at[torch.nonzero(missing)[0]])
+        hint = "; score the rollouts with the policy that sampled them first" if name == "logprob_old" else ""
         raise ValueError(
-            f"logprob_old: unknown for {int(missing.sum())} credited tokens, the first is token {first} of trajectory "
-            f"{batch.trajectories[int(batch.turn_trajectory[batch.token_turn[first]])]!r}; "
-            "score the rollouts with the policy that sampled them first"
+            f"{name}: unknown for {int(missing.sum())} credited tokens, the first is token {first} of trajectory "
+            f"{batch.trajectories[int(batch.turn_trajectory[batch.token_turn[first]])]!r}{hint}"
         )
-    return torch.where(column.known[at], column.values[at].to(logprob.dtype), logprob.detach())
+    return torch.where(known, values, torch.zeros_like(values))
 
 
 def clipped(

@@ -11,9 +11,7 @@ from workbench.credit.core import (
     TraceStep,
     Work,
     chain,
-    same_level,
     stage,
-    within_trajectory,
 )
 from workbench.credit.levels import average, place, spread, total
 from workbench.credit.normalise import add, center, clip, minmax, scale, zscore
@@ -31,6 +29,7 @@ from workbench.credit.peers import (
     task_and_turn,
     trajectory,
 )
+from workbench.credit.rules import same_level, within_trajectory
 from workbench.credit.signal import delta, difference, read, share
 from workbench.credit.unknown import drop, fill, forget
 from workbench.credit.where import Where, above, constant, equals, fewer_than, first, last

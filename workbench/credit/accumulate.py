@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from workbench.batch import Batch, Level
-from workbench.credit.core import Credit, Stage, stage, within_trajectory
+from workbench.credit.core import Credit, Stage, stage
 from workbench.credit.params import Number, number
+from workbench.credit.rules import within_trajectory
 from workbench.segments import backward_scan, seg_max, seg_sum
 
 Gap = Literal["skip", "zero"]

@@ -17,10 +17,8 @@ import torch
 from torch import Tensor
 
 from workbench import show
-from workbench.batch import BASE_LEVELS, Batch, Level
-
-ANY = "?"
-"""The level of a column that only the batch knows."""
+from workbench.batch import Batch, Level
+from workbench.credit.rules import ANY, LevelRule
 
 
 @dataclass(frozen=True)
@@ -81,9 +79,6 @@ class TraceStep(NamedTuple):
 
 
 # ---------------------------------------------------------------------------------------------------- nodes
-
-LevelRule = Callable[[Level | None], Level]
-"""Level in -> level out, raising ValueError for what cannot work. None: nothing came in yet. ANY: not known yet."""
 
 
 class Node:
@@ -158,7 +153,7 @@ class Stage(Node):
     name: str
     fn: Callable[..., Credit]
     params: tuple[tuple[str, Any], ...] = ()
-    rule: LevelRule = field(default=lambda level: level or ANY, compare=False)
+    rule: LevelRule | None = field(default=None, compare=False)
     columns: tuple[str, ...] = ()
     signal: bool = False
     plain: tuple[str, ...] = field(default=(), compare=False)
@@ -176,7 +171,7 @@ class Stage(Node):
         if level is None and not self.signal:
             raise ValueError(f"{self!r} needs something to work on; begin the chain with read(...) or delta(...)")
         try:
-            return self.rule(level)
+            return self.rule(level) if self.rule else level or ANY
         except ValueError as error:
             raise ValueError(f"{self!r}: {error}") from None
 
@@ -325,44 +320,6 @@ def chain(*nodes: Node) -> Chain:
     for stage in stages:
         level = stage.level_out(None if stage.is_signal else level)
     return out
-
-
-def same_level(level: Level | None) -> Level:
-    """Rule of a stage that keeps the level."""
-    return level or ANY
-
-
-def within_trajectory(level: Level | None) -> Level:
-    """Rule of a stage that needs several units in a trajectory, in order."""
-    if level in ("trajectory", "group", "batch"):
-        raise ValueError(f"needs units in order inside a trajectory, got one value a {level}; spread or place it first")
-    return level or ANY
-
-
-def deeper(to: Level) -> LevelRule:
-    """Rule of a stage that goes down to `to`."""
-
-    def rule(level: Level | None) -> Level:
-        if level in BASE_LEVELS and to in BASE_LEVELS and BASE_LEVELS.index(level) < BASE_LEVELS.index(to):
-            raise ValueError(
-                f"goes down to {to!r}, but the credit is on {level!r} already; use total or average to go up"
-            )
-        return to
-
-    return rule
-
-
-def higher(to: Level) -> LevelRule:
-    """Rule of a stage that goes up to `to`."""
-
-    def rule(level: Level | None) -> Level:
-        if level in BASE_LEVELS and to in BASE_LEVELS and BASE_LEVELS.index(level) > BASE_LEVELS.index(to):
-            raise ValueError(
-                f"goes up to {to!r}, but the credit is above it on {level!r}; use spread or place to go down"
-            )
-        return to
-
-    return rule
 
 
 def stage(

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from workbench.batch import Batch, Level
-from workbench.credit.core import Credit, Stage, deeper, higher, stage
+from workbench.credit.core import Credit, Stage, stage
+from workbench.credit.rules import Deeper, Higher
 from workbench.segments import seg_count, seg_last, seg_sum
 
 
@@ -36,7 +37,7 @@ def _spread(credit: Credit, batch: Batch, to: Level) -> Credit:
 
 def spread(to: Level) -> Stage:
     """Copy a value down to everything it holds (trajectory to its turns, turn to its tokens)."""
-    return stage(spread, _spread, deeper(to), {"to": to})
+    return stage(spread, _spread, Deeper(to), {"to": to})
 
 
 def _place(credit: Credit, batch: Batch, to: Level, elsewhere: str) -> Credit:
@@ -64,7 +65,7 @@ def place(to: Level, elsewhere: Literal["zero", "unknown"] = "zero") -> Stage:
     """
     if elsewhere not in ("zero", "unknown"):
         raise ValueError(f"place: expected elsewhere='zero' or 'unknown', got {elsewhere!r}")
-    return stage(place, _place, deeper(to), {"to": to, "elsewhere": elsewhere})
+    return stage(place, _place, Deeper(to), {"to": to, "elsewhere": elsewhere})
 
 
 def _total(credit: Credit, batch: Batch, to: Level) -> Credit:
@@ -74,7 +75,7 @@ def _total(credit: Credit, batch: Batch, to: Level) -> Credit:
 
 def total(to: Level) -> Stage:
     """Sum the known values of each parent; a parent without any is unknown."""
-    return stage(total, _total, higher(to), {"to": to})
+    return stage(total, _total, Higher(to), {"to": to})
 
 
 def _average(credit: Credit, batch: Batch, to: Level) -> Credit:
@@ -85,4 +86,4 @@ def _average(credit: Credit, batch: Batch, to: Level) -> Credit:
 
 def average(to: Level) -> Stage:
     """Average the known values of each parent; a parent without any is unknown."""
-    return stage(average, _average, higher(to), {"to": to})
+    return stage(average, _average, Higher(to), {"to": to})

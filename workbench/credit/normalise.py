@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from workbench.batch import Batch
-from workbench.credit.core import Credit, Stage, same_level, stage
+from workbench.credit.core import Credit, Stage, stage
 from workbench.credit.params import ColumnRef, Number, number
 from workbench.credit.peers import PeersLike
 from workbench.credit.peers import batch as everything
+from workbench.credit.rules import same_level
 from workbench.credit.where import _gather, keyed
 from workbench.segments import seg_count, seg_max, seg_mean, seg_min, seg_sum, seg_var
 

@@ -51,72 +51,81 @@ def position(batch: Batch, level: Level) -> Tensor:
     return count - start
 
 
-def _at_turn(key: Callable[[Batch], Tensor]) -> Callable[[Batch, Level], Tensor]:
-    """Lift a key of turns to any level inside a turn."""
+@dataclass(frozen=True)
+class AtTurn:
+    """A key of turns, at any level inside a turn."""
 
-    def fn(batch: Batch, level: Level) -> Tensor:
+    key: Callable[[Batch], Tensor]
+
+    def __call__(self, batch: Batch, level: Level) -> Tensor:
         if level == "turn":
-            return key(batch)
+            return self.key(batch)
         holder = batch.up(level, "turn")
-        return torch.where(holder >= 0, key(batch)[holder.clamp_min(0)], torch.full_like(holder, -1))
-
-    return fn
+        return torch.where(holder >= 0, self.key(batch)[holder.clamp_min(0)], torch.full_like(holder, -1))
 
 
-def _coded(batch: Batch, name: str) -> Tensor:
-    """Codes of a turn-level integer column; -1 where unknown."""
-    column = batch[name]
-    return torch.where(column.known, column.values.to(torch.int64), torch.full_like(batch.turn_index, -1))
+@dataclass(frozen=True)
+class ByColumn:
+    """(task, code of a turn-level integer column); -1 where the code is unknown."""
+
+    name: str
+
+    def __call__(self, batch: Batch) -> Tensor:
+        column = batch[self.name]
+        code = torch.where(column.known, column.values.to(torch.int64), torch.full_like(batch.turn_index, -1))
+        return number_keys(_task(batch, "turn"), code)
 
 
 def _task(batch: Batch, level: Level) -> Tensor:
     return batch.up(level, "group")
 
 
+def _turn_of_task(batch: Batch) -> Tensor:
+    return number_keys(_task(batch, "turn"), batch.turn_index)
+
+
 def _task_and_turn(batch: Batch, level: Level) -> Tensor:
     if level in ("trajectory", "group", "batch"):
         raise ValueError(f"task_and_turn compares turns (or other units in order), not one value a {level}")
     if level == "token":
-        return _at_turn(lambda b: number_keys(_task(b, "turn"), b.turn_index))(batch, level)
+        return AtTurn(_turn_of_task)(batch, level)
     return number_keys(_task(batch, level), position(batch, level))
 
 
 def _batch_and_turn(batch: Batch, level: Level) -> Tensor:
-    if level == "token":
-        return batch.turn_index[batch.token_turn]
-    return position(batch, level)
+    return batch.turn_index[batch.token_turn] if level == "token" else position(batch, level)
 
 
-def _same_state(batch: Batch, level: Level) -> Tensor:
-    return _at_turn(lambda b: number_keys(_task(b, "turn"), _coded(b, "state")))(batch, level)
+def _parent_of_task(batch: Batch) -> Tensor:
+    return number_keys(_task(batch, "turn"), batch.turn_parent + 1)
 
 
-def _role(batch: Batch, level: Level) -> Tensor:
-    return _at_turn(lambda b: number_keys(_task(b, "turn"), _coded(b, "agent")))(batch, level)
+def _everything(batch: Batch, level: Level) -> Tensor:
+    return torch.zeros(batch.count(level), dtype=torch.int64)
 
 
-def _siblings(batch: Batch, level: Level) -> Tensor:
-    return _at_turn(lambda b: number_keys(_task(b, "turn"), b.turn_parent + 1))(batch, level)
+def _trajectory(batch: Batch, level: Level) -> Tensor:
+    return batch.up(level, "trajectory")
 
 
 task = Peers("task", _task)
 """All units of the same task instance (the group)."""
 task_and_turn = Peers("task_and_turn", _task_and_turn)
 """Units of the same task at the same place in their trajectory."""
-same_state = Peers("same_state", _same_state, ("state",))
+same_state = Peers("same_state", AtTurn(ByColumn("state")), ("state",))
 """Turns of the same task taken in the same state; a turn whose state is unknown is alone."""
-siblings = Peers("siblings", _siblings)
+siblings = Peers("siblings", AtTurn(_parent_of_task))
 """Turns that continue the same turn: the branches of a tree; first turns of a group are siblings."""
-role = Peers("role", _role, ("agent",))
+role = Peers("role", AtTurn(ByColumn("agent")), ("agent",))
 """Turns of the same task by the same agent."""
-batch = Peers("batch", lambda b, level: torch.zeros(b.count(level), dtype=torch.int64))
+batch = Peers("batch", _everything)
 """Everything."""
 batch_and_turn = Peers("batch_and_turn", _batch_and_turn)
 """All units of the batch at the same place in their trajectory, whatever their task."""
-trajectory = Peers("trajectory", lambda b, level: b.up(level, "trajectory"))
+trajectory = Peers("trajectory", _trajectory)
 """Units of the same trajectory."""
 
 
 def by(name: str) -> Peers:
     """Compare turns of the same task with equal codes of an integer column."""
-    return Peers(f"by({name!r})", _at_turn(lambda b: number_keys(_task(b, "turn"), _coded(b, name))), (name,))
+    return Peers(f"by({name!r})", AtTurn(ByColumn(name)), (name,))

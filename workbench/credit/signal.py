@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from workbench.batch import Batch, Level
-from workbench.credit.core import ANY, Chain, Credit, LevelRule, Stage, chain, stage, within_trajectory
+from workbench.credit.core import Chain, Credit, Stage, chain, stage
+from workbench.credit.rules import ANY, Always, within_trajectory
 from workbench.segments import seg_max, seg_sum
+
+Link = Callable[[Tensor], Tensor]
 
 STANDARD_LEVELS = {
     "outcome": "trajectory",
@@ -40,16 +46,17 @@ def read(column: str, level: Level | None = None) -> Stage:
     """
     expected = level or STANDARD_LEVELS.get(column, ANY)
     params = {"column": column} if level is None else {"column": column, "level": level}
-    return stage(read, _read, lambda _: expected, params, columns=(column,), signal=True)
+    return stage(read, _read, Always(expected), params, columns=(column,), signal=True)
 
 
-def _difference(credit: Credit, batch: Batch, initial: float | str | None) -> Credit:
+def _difference(credit: Credit, batch: Batch, initial: float | str | None, link: Link | None) -> Credit:
     use = torch.nonzero(credit.known).flatten()
     owner = batch.up(credit.level, "trajectory")[use]
-    x = credit.values[use]
+    f = link or _identity
+    x = f(credit.values[use])
     is_first = torch.ones(len(use), dtype=torch.bool)
     is_first[1:] = owner[1:] != owner[:-1]
-    before, there = _initial(batch, initial, owner)
+    before, there = _initial(batch, initial, owner, f)
     previous = torch.cat([x[:1], x[:-1]])
     gap = x - torch.where(is_first, before, previous)
     values = torch.zeros_like(credit.values)
@@ -59,34 +66,52 @@ def _difference(credit: Credit, batch: Batch, initial: float | str | None) -> Cr
     return Credit(values, credit.level, known, credit.dropped, credit.reasons)
 
 
-def _initial(batch: Batch, initial: float | str | None, owner: Tensor) -> tuple[Tensor, Tensor]:
+def _identity(x: Tensor) -> Tensor:
+    return x
+
+
+def _initial(batch: Batch, initial: float | str | None, owner: Tensor, f: Link) -> tuple[Tensor, Tensor]:
     """The potential before the first unit of each trajectory, per unit."""
     if isinstance(initial, str):
         values, known = batch[initial].values.to(torch.float64), batch[initial].known
-        return values[owner], known[owner]
+        return f(values[owner]), known[owner]
     there = torch.full((len(owner),), initial is not None, dtype=torch.bool)
-    return torch.full((len(owner),), float(initial or 0.0), dtype=torch.float64), there
+    return f(torch.full((len(owner),), float(initial or 0.0), dtype=torch.float64)), there
 
 
-def difference(initial: float | str | None = None) -> Stage:
+def difference(initial: float | str | None = None, link: Link | None = None) -> Stage:
     """Subtract from each known unit the known one before it in its trajectory.
 
-        y_k = x_k - x_{previous known},    y_first = x_first - initial
+        y_k = f(x_k) - f(x_{previous known}),    y_first = f(x_first) - f(initial)
 
     Args:
         initial: what stands before the first unit: a number, a trajectory-level column, or None (the first known unit
             of a trajectory then has no credit).
+        link: f, a named pure function of a tensor (`torch.exp` turns log-probabilities into probabilities); the
+            identity by default.
 
     The known values of a trajectory sum to its last value minus the initial one (telescoping). An unknown unit stays
     unknown and is stepped over.
     """
     columns = (initial,) if isinstance(initial, str) else ()
-    return stage(difference, _difference, within_trajectory, {"initial": initial}, columns=columns)
+    return stage(difference, _difference, within_trajectory, {"initial": initial, "link": link}, columns=columns)
 
 
-def delta(potential: str, initial: float | str | None = None) -> Chain:
-    """Read a potential and take its differences: `read(potential) > difference(initial)`."""
-    return chain(read(potential), difference(initial))
+def delta(potential: str, initial: float | str | None = None, link: Link | None = None) -> Chain:
+    """Read a potential and take its differences: `read(potential) > difference(initial, link)`."""
+    return chain(read(potential), difference(initial, link))
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Rule of a stage that splits one value a trajectory over the units of a level."""
+
+    to: Level
+
+    def __call__(self, level: Level | None) -> Level:
+        if level not in ("trajectory", ANY):
+            raise ValueError(f"splits one value a trajectory, got level {level!r}")
+        return self.to
 
 
 def _share(credit: Credit, batch: Batch, evidence: str, temperature: float) -> Credit:
@@ -118,11 +143,5 @@ def share(evidence: str, temperature: float = 1.0, level: Level | None = None) -
         raise ValueError(f"share: expected temperature > 0, got {temperature}")
     expected = level or STANDARD_LEVELS.get(evidence, ANY)
 
-    def rule(got: Level | None) -> Level:
-        if got not in ("trajectory", ANY):
-            raise ValueError(f"splits one value a trajectory, got level {got!r}")
-        return expected
-
-    checked: LevelRule = rule
     params = {"evidence": evidence, "temperature": temperature}
-    return stage(share, _share, checked, params, columns=(evidence,))
+    return stage(share, _share, Splits(expected), params, columns=(evidence,))

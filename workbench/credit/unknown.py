@@ -8,7 +8,8 @@ from typing import Any, Literal
 import torch
 
 from workbench.batch import Batch
-from workbench.credit.core import Credit, Stage, same_level, stage
+from workbench.credit.core import Credit, Stage, stage
+from workbench.credit.rules import same_level
 from workbench.segments import next_known, previous_known
 
 

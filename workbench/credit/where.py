@@ -78,6 +78,14 @@ def _first(credit: Credit, batch: Batch) -> Tensor:
     return is_first
 
 
+def _equals(credit: Credit, batch: Batch, value: float) -> Tensor:
+    return credit.values == value
+
+
+def _above(credit: Credit, batch: Batch, value: float) -> Tensor:
+    return credit.values > value
+
+
 def constant(peers: PeersLike) -> Where:
     """Units whose peers' known values are all exactly equal (a lone unit included)."""
     return Where("constant", _constant, (peers,))
@@ -90,12 +98,12 @@ def fewer_than(count: int, peers: PeersLike) -> Where:
 
 def equals(value: float) -> Where:
     """Units whose credit is exactly `value`."""
-    return Where("equals", lambda credit, batch, v: credit.values == v, (value,))
+    return Where("equals", _equals, (value,))
 
 
 def above(value: float) -> Where:
     """Units whose credit is greater than `value`."""
-    return Where("above", lambda credit, batch, v: credit.values > v, (value,))
+    return Where("above", _above, (value,))
 
 
 def last() -> Where:

@@ -12,7 +12,8 @@ import torch
 from workbench import show
 from workbench.batch import Batch, Level
 from workbench.credit import Credit, Node, TraceStep, Work, average, column, spread
-from workbench.credit.core import ANY, Chain, _Arrived
+from workbench.credit.core import Chain, _Arrived
+from workbench.credit.rules import ANY
 from workbench.objective import Objective
 
 ORDER = ("token", "turn", "trajectory", "group", "batch")
@@ -94,9 +95,7 @@ class Recipe:
         """Compute "credit" and every stream on tokens; equal chains are computed once."""
         self.check(batch, tuple(n for node in (self.chain, *self.streams.values()) for n in node.needs))
         work = Work(batch)
-        return {
-            name: self._at(node, work, "token") for name, node in (("credit", self.chain), *self.streams.items())
-        }
+        return {name: self._at(node, work, "token") for name, node in (("credit", self.chain), *self.streams.items())}
 
     def trace(self, batch: Batch) -> tuple[TraceStep, ...]:
         """Return every stage's credit, in order; without tokens, up to the last stage above them."""
