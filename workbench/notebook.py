@@ -173,6 +173,7 @@ def execute(notebook: Any, folder: Path, timeout: float, say: Callable[[str], No
     client = NotebookClient(
         notebook,
         kernel_name="python3",
+        extra_arguments=["--log-level=ERROR"],  # its note on unencrypted loopback is not for a reader of this output
         store_widget_state=False,  # a page without a kernel cannot use it
         timeout_func=lambda cell: max(1, int(timeout - (time.monotonic() - begun))),
         on_cell_execute=started,
