@@ -112,7 +112,7 @@ def make_column(
     if k.shape != (count,):
         raise ValueError(f"column {name!r}: `known` has shape {tuple(k.shape)}, expected ({count},)")
     if v.is_floating_point():
-        bad = ~torch.isfinite(v).reshape(count, -1).all(1) & k
+        bad = ~torch.isfinite(v).reshape(count, v[:1].numel() if count else 0).all(1) & k
         if bool(bad.any()):
             first = int(torch.nonzero(bad)[0])
             raise ValueError(
