@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from workbench import evidence
+from workbench import evidence, recipes
 from workbench.evidence import AnswerOutcome, Cache, MissingEvidence, Recorded, StateIdentity, ToolMatching
 from workbench.evidence.answers import find_answer, gold_answers
 from workbench.evidence.states import cluster, state_code
@@ -124,21 +123,14 @@ def test_recorded_facts() -> None:
 # ---------------------------------------------------------------------------------------------------- table
 
 
-@dataclass(frozen=True)
-class Wanting:
-    name: str
-    needs: tuple[str, ...]
-
-
 def test_for_recipe_lists_what_is_needed_once() -> None:
-    both = [Wanting("a", ("outcome", "match_turn_reward")), Wanting("b", ("match_reward", "state"))]
-    assert evidence.for_recipe(both) == [ToolMatching()]
-    assert evidence.for_recipe(Wanting("grpo", ("outcome",))) == []
+    assert evidence.for_recipe([recipes.matchtir(), recipes.grpo(), recipes.matchtir_released()]) == [ToolMatching()]
+    assert evidence.for_recipe(recipes.grpo()) == []
 
 
 def test_for_recipe_fills_what_the_rollouts_lack() -> None:
     unscored = Rollouts((rollout("a", answering("a0", text="Euro"), gold=EURO),))
-    recipe = Wanting("gigpo", ("outcome", "state", "turn_reward"))
+    recipe = recipes.gigpo()
     providers = evidence.for_recipe(recipe, unscored)
     assert providers == [AnswerOutcome(), StateIdentity()]
     filled = evidence.collect(unscored, providers, cache=Cache())
@@ -147,9 +139,9 @@ def test_for_recipe_fills_what_the_rollouts_lack() -> None:
 
 
 def test_missing_evidence_is_one_error_that_says_what_to_do() -> None:
-    recipe = Wanting("odd", ("gold_logprob", "outcome", "mood"))
     with pytest.raises(MissingEvidence) as caught:
-        evidence.for_recipe(recipe)
-    assert caught.value.columns == ("gold_logprob", "mood")
+        evidence.for_recipe([recipes.igpo(), recipes.matchtir(reward="mood"), recipes.grpo(kl=0.1)], training=True)
+    assert caught.value.columns == ("gold_logprob", "gold_logprob_start", "mood", "logprob_ref")
     told = str(caught.value)
-    assert "odd" in told and "policy=policy" in told and "with_column('mood'" in told
+    for words in ("igpo, matchtir, grpo", "policy=policy", "with_column('mood'", "reference=reference"):
+        assert words in told

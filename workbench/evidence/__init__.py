@@ -5,6 +5,7 @@ from workbench.evidence.base import Evidence, Meter, Provider, Sees, Values, col
 from workbench.evidence.cache import Cache
 from workbench.evidence.matching import ToolMatching
 from workbench.evidence.oracle import Recorded
+from workbench.evidence.scoring import SampledLogprobs, model_hash
 from workbench.evidence.states import StateIdentity
 from workbench.evidence.table import MissingEvidence, for_recipe
 
@@ -16,6 +17,7 @@ __all__ = [
     "MissingEvidence",
     "Provider",
     "Recorded",
+    "SampledLogprobs",
     "Sees",
     "StateIdentity",
     "ToolMatching",
@@ -23,5 +25,6 @@ __all__ = [
     "collect",
     "collect_async",
     "for_recipe",
+    "model_hash",
     "run_sync",
 ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from workbench.evidence.answers import AnswerOutcome
 from workbench.evidence.base import Evidence
 from workbench.evidence.matching import ToolMatching
+from workbench.evidence.scoring import SampledLogprobs
 from workbench.evidence.states import StateIdentity
 from workbench.rollouts import Rollouts
 
@@ -25,7 +26,11 @@ class Needy(Protocol):
 
     @property
     def needs(self) -> Sequence[str]:
-        """Names of the columns it reads."""
+        """Names of the columns that training on it reads."""
+
+    @property
+    def chain(self) -> Any:
+        """Its credit; `chain.needs` are the columns credit alone reads."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +39,13 @@ class Sources:
 
     Args:
         policy: the policy whose beliefs are asked.
+        reference: the policy a KL term holds on to.
         judge: scores by a rubric.
         teacher: another policy.
     """
 
     policy: Policy | None = None
+    reference: Policy | None = None
     judge: Any = None
     teacher: Policy | None = None
 
@@ -63,8 +70,14 @@ def _gold_probe(sources: Sources) -> Evidence:
     return GoldProbe(sources.policy)
 
 
+def _reference(sources: Sources) -> Evidence:
+    assert sources.reference is not None
+    return SampledLogprobs(sources.reference, "logprob_ref")
+
+
 TABLE: tuple[Row, ...] = (
     Row(("gold_logprob", "gold_logprob_start"), "policy", _gold_probe),
+    Row(("logprob_ref",), "reference", _reference),
     Row(("match_reward", "match_turn_reward"), "", lambda sources: ToolMatching()),
     Row(("outcome",), "", lambda sources: AnswerOutcome()),
     Row(("state",), "", lambda sources: StateIdentity()),
@@ -87,8 +100,10 @@ def for_recipe(
     rollouts: Rollouts | None = None,
     *,
     policy: Policy | None = None,
+    reference: Policy | None = None,
     judge: Any = None,
     teacher: Policy | None = None,
+    training: bool = False,
 ) -> list[Evidence]:
     """List the providers that make the columns a recipe needs.
 
@@ -96,7 +111,8 @@ def for_recipe(
         recipe: one recipe, or several that are compared.
         rollouts: what they will be used on: columns that are there and known need no provider, and those the world
             recorded for a part only are filled. Without it the recorded columns are taken to be there.
-        policy, judge, teacher: what providers are made from.
+        policy, reference, judge, teacher: what providers are made from.
+        training: also what its objective reads (a reference policy's log-probs), beside its credit.
 
     Returns:
         one provider for each row of `TABLE` that is needed; pass your own list to `collect` to override it.
@@ -105,8 +121,9 @@ def for_recipe(
         MissingEvidence: names all columns that cannot be made, each with the call that would make it.
     """
     recipes = list(recipe) if isinstance(recipe, Sequence) else [recipe]
-    wanted = dict.fromkeys(name for one in recipes for name in one.needs if not _is_there(name, rollouts))
-    sources = Sources(policy, judge, teacher)
+    read = [name for one in recipes for name in (one.needs if training else one.chain.needs)]
+    wanted = dict.fromkeys(name for name in read if not _is_there(name, rollouts))
+    sources = Sources(policy, reference, judge, teacher)
     rows = {name: next((row for row in TABLE if name in row.columns), None) for name in wanted}
     hints = {name: hint for name, row in rows.items() if (hint := _hint(name, row, sources, rollouts))}
     if hints:
