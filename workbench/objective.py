@@ -18,7 +18,7 @@ from torch import Tensor
 from workbench import show
 from workbench.batch import Batch, Level
 from workbench.credit import ColumnRef, Credit, Schedule
-from workbench.losses import Aggregate, EntropyLoss, KLLoss, Look, PolicyLoss, token_mean
+from workbench.losses import Aggregate, EntropyLoss, KLLoss, Look, Loss, PolicyLoss, token_mean
 
 # ------------------------------------------------------------------------------------ terms and objectives
 
@@ -36,7 +36,7 @@ class Term:
     """
 
     name: str
-    loss: Any
+    loss: Loss
     weight: float | Schedule = 1.0
     aggregate: Aggregate = token_mean
     over: Literal["credited", "trainable"] = "credited"
@@ -197,6 +197,8 @@ class Objective:
             raise ValueError(f"objective: {len(at)} tokens need as many values, got {wrong}")
         if missing := [name for name in self.outputs if name not in outputs]:
             raise ValueError(f"objective: the terms need {missing} of the model per token; give outputs={{name: [t]}}")
+        if missing := [name for name in self.streams if name not in streams]:
+            raise ValueError(f"objective: the terms need streams {missing}, got {sorted(streams)}")
         known = credit.known[at]
 
         def values(name: str, x: Tensor, there: Tensor) -> Tensor:
