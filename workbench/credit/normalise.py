@@ -197,18 +197,18 @@ def zscore(
     return stage(zscore, _zscore, same_level, {**params, "singleton": singleton, "fewest": fewest, "below": below})
 
 
-def _minmax(credit: Credit, batch: Batch, peers: PeersLike, eps: float) -> Credit:
+def _minmax(credit: Credit, batch: Batch, peers: PeersLike, eps: float, least: float) -> Credit:
     key, size = keyed(credit, batch, peers)
     low = _gather(seg_min(credit.values, key, size, credit.known), key, 0.0)
     width = _gather(seg_max(credit.values, key, size, credit.known), key, 0.0) - low
-    flat = width + eps == 0
+    flat = width <= least
     y = torch.where(flat, torch.zeros_like(low), (credit.values - low) / torch.where(flat, 1.0, width + eps))
     return replace(credit, values=torch.where(credit.known, y, credit.values))
 
 
-def minmax(peers: PeersLike, *, eps: float = 0.0) -> Stage:
-    """Map each unit's peers to [0, 1]: y = (x - min) / (max - min + eps); equal peers give 0."""
-    return stage(minmax, _minmax, same_level, {"peers": peers, "eps": eps})
+def minmax(peers: PeersLike, *, eps: float = 0.0, least: float = 0.0) -> Stage:
+    """Map each unit's peers to [0, 1]: y = (x - min) / (max - min + eps); peers that span at most `least` give 0."""
+    return stage(minmax, _minmax, same_level, {"peers": peers, "eps": eps, "least": least})
 
 
 def _clip(credit: Credit, batch: Batch, low: Number | None, high: Number | None) -> Credit:
