@@ -295,6 +295,14 @@ class Batch:
             raise ValueError(f"unit {name!r} crosses {high}s, so none of them holds it")
         return holder
 
+    def holds(self, high: Level, low: Level) -> bool:
+        """True if no unit of `low` lies in two of `high`: then values go up from `low` to `high`."""
+        try:
+            self.up(low, high)
+        except ValueError:
+            return False
+        return True
+
     def last(self, low: Level, high: Level) -> Tensor:
         """Index of the last `low` unit in each `high` unit -> int64 [count(high)]; -1 for none."""
         return seg_last(self.up(low, high), self.count(high))

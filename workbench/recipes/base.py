@@ -16,8 +16,6 @@ from workbench.credit.core import Chain, _Arrived
 from workbench.credit.rules import ANY
 from workbench.objective import Objective
 
-ORDER = ("token", "turn", "trajectory", "group", "batch")
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -132,8 +130,7 @@ def _to_level(credit: Credit, batch: Batch, to: Level) -> Credit:
     """Copy down or average up to a level."""
     if credit.level == to:
         return credit
-    down = to not in ORDER or (credit.level in ORDER and ORDER.index(to) < ORDER.index(credit.level))
-    return (spread(to) if down else average(to))(credit, batch)
+    return (average(to) if batch.holds(to, credit.level) else spread(to))(credit, batch)
 
 
 def _without_untrainable(credit: Credit, batch: Batch) -> Credit:
