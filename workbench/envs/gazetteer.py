@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,7 +11,7 @@ from workbench.envs.base import Task
 from workbench.envs.countries import PHRASES, Country, all_documents, countries, sentence, value_of, whole_index
 from workbench.envs.hop import Hop, Shot, findable, shot_of
 from workbench.envs.index import Index
-from workbench.envs.splits import check_split, draw, split_of
+from workbench.envs.splits import check_split, draw, first, split_of
 
 _ASKED = ("currency", "continent", "language", "population", "capital")
 
@@ -47,7 +47,7 @@ class Gazetteer(Hop):
     hops: int = 2
     distractors: int | None = None
     seed: int = 0
-    asks: tuple[str, ...] = ("currency", "continent", "language")
+    asks: tuple[str, ...] = ("currency", "continent", "language", "population")
     results: int = 1
     limit: int = 2000
     max_turns: int = 0
@@ -64,14 +64,16 @@ class Gazetteer(Hop):
         self.max_turns = self.max_turns or self.hops + 1
 
     def tasks(self, split: str, count: int, seed: int = 0) -> list[Task]:
-        """Draw `count` different tasks of a split ("train", "test" or "shots").
+        """Draw `count` different tasks of a split ("train", "test" or "shots"); relations take turns.
+
+        Drawing more tasks with the same seed begins with the same ones.
 
         Raises:
             ValueError: the split has fewer questions than that.
         """
         check_split(split)
-        chosen = draw(_questions(self.hops, self.asks, split), count, "gazetteer", split, seed)
-        return [self._with_documents(task) for task in chosen]
+        mixed = _mixed(_questions(self.hops, self.asks, split), "gazetteer", split, seed)
+        return [self._with_documents(task) for task in first(mixed, count)]
 
     def index(self, task: Task) -> Index:
         """Return all documents of the world, or those of the task if there are `distractors`."""
@@ -81,7 +83,8 @@ class Gazetteer(Hop):
     @property
     def shots(self) -> list[Shot]:
         """Three worked examples, of countries that no train or test question starts from."""
-        return [shot_of(task) for task in _varied(_questions(self.hops, self.asks, "shots"), 3, self.seed)]
+        mixed = _mixed(_questions(self.hops, self.asks, "shots"), "shots", self.seed)
+        return [shot_of(task) for task in _one_a_country(mixed)[:3]]
 
     def _with_documents(self, task: Task) -> Task:
         if self.distractors is None:
@@ -137,7 +140,7 @@ def _task(source: Country, hops: int, ask: str) -> Task | None:
         "documents": documents,
     }
     question = f"What is the {PHRASES[ask]} of {subject}?"
-    return Task(f"gazetteer-{hops}-{source.code}-{ask}", question, gold, {"source": source.code})
+    return Task(f"gazetteer-{hops}-{source.code}-{ask}", question, gold, {"source": source.code, "asks": ask})
 
 
 def _way(source: Country, steps: int) -> Iterator[Country]:
@@ -147,13 +150,20 @@ def _way(source: Country, steps: int) -> Iterator[Country]:
         yield from _way(countries()[source.facts["neighbour"]], steps - 1)
 
 
-def _varied(tasks: tuple[Task, ...], count: int, seed: int) -> list[Task]:
-    """Draw tasks of different countries, and of different relations as far as these reach."""
-    left = draw(tasks, len(tasks), "shots", seed)
-    chosen: list[Task] = []
-    while len(chosen) < count:
-        used = Counter(task.id.rsplit("-", 1)[1] for task in chosen)
-        seen = {task.data["source"] for task in chosen}
-        fresh = [task for task in left if task.data["source"] not in seen]
-        chosen.append(min(fresh, key=lambda task: used[task.id.rsplit("-", 1)[1]]))
-    return chosen
+def _mixed(tasks: Sequence[Task], *key: str | int) -> list[Task]:
+    """Shuffle questions such that the relations asked for take turns, as far as the questions reach."""
+    shuffled = draw(tasks, len(tasks), *key)
+    before: Counter[str] = Counter()
+    round_of: dict[str, int] = {}
+    for task in shuffled:
+        round_of[task.id] = before[task.data["asks"]]
+        before[task.data["asks"]] += 1
+    return sorted(shuffled, key=lambda task: round_of[task.id])
+
+
+def _one_a_country(tasks: Sequence[Task]) -> list[Task]:
+    """Keep the first question of each country."""
+    kept: dict[str, Task] = {}
+    for task in tasks:
+        kept.setdefault(task.data["source"], task)
+    return list(kept.values())

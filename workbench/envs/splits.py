@@ -37,12 +37,19 @@ def check_split(split: str) -> None:
         raise ValueError(f"split: expected one of {SPLITS}, got {split!r}")
 
 
-def draw(items: Sequence[Item], count: int, *key: str | int) -> list[Item]:
-    """Draw `count` different items in an order that `key` decides.
+def first(items: Sequence[Item], count: int) -> list[Item]:
+    """Return the first `count` items.
 
     Raises:
-        ValueError: there are fewer than `count`.
+        ValueError: there are fewer.
     """
     if count > len(items):
         raise ValueError(f"asked for {count} tasks, this split has {len(items)}; ask for fewer, or loosen a knob")
-    return random.Random(seed_for("draw", *key)).sample(list(items), count)
+    return list(items[:count])
+
+
+def draw(items: Sequence[Item], count: int, *key: str | int) -> list[Item]:
+    """Draw `count` different items in an order that `key` decides; drawing more begins with the same ones."""
+    shuffled = list(items)
+    random.Random(seed_for("draw", *key)).shuffle(shuffled)
+    return first(shuffled, count)
