@@ -18,6 +18,7 @@ POSITIVE = "0,114,178"
 LEVELS = 16
 STRONGEST = 0.8
 QUANTILE = 0.98
+QUIET = "opacity:.68"
 
 # Status of a unit (a token, a turn), one letter each so that a payload can hold a string of them.
 STATUS = {"v": "credited", "z": "zero", "u": "unknown", "d": "dropped", "n": "not trained"}
@@ -38,7 +39,7 @@ MARKS = {
     "v": "",
     "z": "border-bottom:1px solid rgba(128,128,128,.75)",
     "u": f"{HATCH};border-bottom:1px dotted rgba(128,128,128,1)",
-    "d": "text-decoration:line-through",
+    "d": "text-decoration:line-through;opacity:.68",
     "n": "opacity:.62;font-style:italic",
 }
 
@@ -89,10 +90,16 @@ def mark(status: str, step: int = 0) -> str:
 
 
 def digits(scale: float | None) -> int:
-    """Return how many decimals give values of this scale three significant figures (at most 6)."""
+    """Return how many decimals suit values of this scale: two around 1, more below 0.1, fewer from 10 on.
+
+    Example:
+        >>> digits(1.29), digits(0.5), digits(0.04), digits(30.0), digits(None)
+        (2, 2, 3, 1, 2)
+    """
     if not scale:
         return 2
-    return min(6, max(0, 2 - math.floor(math.log10(scale))))
+    size = math.floor(math.log10(scale))
+    return min(6, max(0, 2 - max(0, size) if size >= -1 else 1 - size))
 
 
 def number(value: float | None, decimals: int = 2, *, signed: bool = True) -> str:

@@ -21,7 +21,7 @@ def markup(child: str) -> Markup:
 
 
 def join(children: Iterable[str], between: str = "") -> Markup:
-    """Join children, each escaped unless it is HTML already."""
+    """Join children, and what stands between them, each escaped unless it is HTML already."""
     return Markup(markup(between).join(markup(child) for child in children))
 
 

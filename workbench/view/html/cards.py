@@ -24,7 +24,7 @@ from workbench.view.html.parts import (
 )
 from workbench.view.tags import Markup, el
 
-NUMERIC = frozenset({"tokens", "count", "values", "unknown", "id", "log-prob", "in the loss", ""})
+NUMERIC = frozenset({"tokens", "count", "values", "unknown", "id", "log-prob", "in the loss", "known", "dropped", ""})
 
 
 def card(payload: dict[str, Any], budget: int = REPR_BYTES) -> Markup:

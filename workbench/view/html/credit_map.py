@@ -16,15 +16,14 @@ from workbench.view.html.parts import (
     SMALL,
     TABLE,
     bar,
-    colour_key,
     count,
     details,
     figure,
     fitting,
     frame,
     heading,
+    key_line,
     note,
-    scale_words,
     size,
     subheading,
     table,
@@ -36,7 +35,11 @@ from workbench.view.html.transcript import after, left_out, prompt, story_facts,
 from workbench.view.tags import Markup, el
 
 MANY_CHARACTERS = 700  # of a turn's text: from here on only the first method's wash is open
+MANY_METHODS = 4  # washes of further methods are folded
 TABLE_TURNS = 100
+NUMBER = "3px 12px 3px 6px"
+# Up to so many methods: pixels on either side of a bar's axis, characters of the action shown beside it.
+WIDTHS = ((4, 44, 44), (6, 30, 30), (8, 18, 24), (10**9, 12, 20))
 
 
 def credit_map(payload: dict[str, Any], budget: int = REPR_BYTES) -> Markup:
@@ -48,7 +51,7 @@ def credit_map(payload: dict[str, Any], budget: int = REPR_BYTES) -> Markup:
         prompt(story),
         subheading("Credit by turn", _meaning(methods)),
         by_turn(story["turns"], methods, scale["full"], decimals),
-        legend(payload, decimals),
+        legend(payload),
         subheading("The text", _reading(story)),
     ]
     turns = [_turn_versions(t, k, methods, scale["full"], decimals) for k, t in enumerate(story["turns"])]
@@ -75,32 +78,44 @@ def by_turn(
     turns: Sequence[dict[str, Any]], methods: Sequence[dict[str, Any]], full: float | None, decimals: int
 ) -> Markup:
     """Return turns x methods: a bar left or right of an axis, and its number."""
+    half, excerpt = next((h, e) for most, h, e in WIDTHS if len(methods) <= most)
     rewards = any(t["reward"] is not None for t in turns)
-    line = f"border-bottom:{RULE}"
-    last = [th("reward", style=f"text-align:right;{line}", pad="3px 0 5px")] if rewards else []
-    heads = [th(m["name"], span=2, style=f"text-align:center;{line}", pad="3px 18px 5px 0") for m in methods]
-    head = tr(th("turn", style=line, pad="3px 14px 5px 0"), th("", style=line), *heads, *last)
     rows = []
     for k, t in enumerate(turns[:TABLE_TURNS]):
-        cells = [c for m in methods for c in (bar(m["turns"][k], full, decimals), figure(m["turns"][k], decimals))]
-        quiet = f";{SMALL}" if t["reward"] is None else ""
-        said = [td(palette.plain(t["reward"]), style=f"text-align:right{quiet}", pad="3px 0")] if rewards else []
+        cells = [(bar(m["turns"][k], full, decimals, half), figure(m["turns"][k], decimals, NUMBER)) for m in methods]
         number = th(str(t["index"]), scope="row", style="font-weight:normal;text-align:right", pad="3px 14px 3px 0")
-        rows.append(tr(number, td(_short(t), style=f"{MONO};{QUIET};white-space:nowrap"), *cells, *said))
+        short = one_line(action_text(t["action"])[0], excerpt)
+        last = [_reward(t["reward"])] if rewards else []
+        text = td(short, style=f"{MONO};{QUIET};white-space:nowrap")
+        rows.append(tr(number, text, *[c for both in cells for c in both], *last))
     more = len(turns) - TABLE_TURNS
     rest = note(f"{count(more, 'more turn')} not shown in this table.") if more > 0 else Markup("")
-    return el("div", table("", [head], rows), rest)
+    return el("div", table("", [_by_turn_head(methods, rewards)], rows), rest)
 
 
-def _short(t: dict[str, Any]) -> str:
-    return one_line(action_text(t["action"])[0], 44)
+def _by_turn_head(methods: Sequence[dict[str, Any]], rewards: bool) -> Markup:
+    line = f"border-bottom:{RULE}"
+    named = [th(m["name"], span=2, style=f"text-align:center;{line}", pad="3px 12px 5px 0") for m in methods]
+    last = [th("reward", style=f"text-align:right;{line}", pad="3px 0 5px")] if rewards else []
+    return tr(th("turn", style=line, pad="3px 14px 5px 0"), th("", style=line), *named, *last)
+
+
+def _reward(reward: float | None) -> Markup:
+    quiet = f";{SMALL}" if reward is None else ""
+    return td(palette.plain(reward), style=f"text-align:right{quiet}", pad="3px 0")
 
 
 def action_text(m: dict[str, Any]) -> tuple[str, int]:
     """Return the text of an action; of one that only calls tools, its calls as written."""
     if m["text"] or not m["calls"]:
         return m["text"], m["more"]
-    return "\n".join(c["raw"] or f"{c['name']}({c['arguments'] or ''})" for c in m["calls"]), 0
+    return "\n".join(_written(c) for c in m["calls"]), 0
+
+
+def _written(c: dict[str, Any]) -> str:
+    """A call as the model wrote it; its name before it where that is kept apart."""
+    raw = c["raw"] or c["arguments"] or ""
+    return raw if c["name"] in raw else f"{c['name']} {raw}"
 
 
 # ----------------------------------------------------------------------------------------------- legend
@@ -115,21 +130,9 @@ COLUMNS = (
 )
 
 
-def legend(payload: dict[str, Any], decimals: int) -> Markup:
+def legend(payload: dict[str, Any]) -> Markup:
     """Return what colours and marks mean, and how many units of each there are under each method."""
-    scale = payload["scale"]
-    words = [
-        colour_key(scale["full"], decimals),
-        el("span", scale_words(scale, payload["rollouts"], decimals), style=QUIET),
-    ]
-    key = el(
-        "p",
-        words[0],
-        Markup("&ensp; "),
-        words[1],
-        style="font-size:12px;line-height:1.6;margin:10px 0 12px;max-width:92em",
-    )
-    return el("div", key, counts(payload["methods"]))
+    return el("div", key_line(payload["scale"], payload["rollouts"]), counts(payload["methods"]))
 
 
 def _sample(code: str) -> Markup:
@@ -172,13 +175,13 @@ def _turn_versions(
     line = note(one_line(action_text(t["action"])[0], 200) + " (shortened to keep this view small)")
     if not rows:
         rows = [tr(td(washes.whole(*action_text(t["action"]), {"value": None, "status": "v"}, None, 2)))]
-    long = len(methods) > 1 and len(action_text(t["action"])[0]) > MANY_CHARACTERS
-    names = ", ".join(m["name"] for m in methods[1:])
-    folded = details([el("span", f"the same turn under {names}", style=QUIET)], _rows(rows[1:]))
-    full_text = [_rows(rows[:1]), folded] if long else [_rows(rows)]
+    shown = 1 if len(action_text(t["action"])[0]) > MANY_CHARACTERS else MANY_METHODS
+    names = ", ".join(m["name"] for m in methods[shown:])
+    rest = details([el("span", f"the same turn under {names}", style=QUIET)], _rows(rows[shown:])) if names else ""
+    fewer = note("Other methods are left out here to keep this view small.") if len(rows) > 1 else ""
     return [
-        turn_box(turn_head(t), *full_text, *after(t)),
-        turn_box(turn_head(t), _rows(rows[:1]), *after(t)),
+        turn_box(turn_head(t), _rows(rows[:shown]), rest, *after(t)),
+        turn_box(turn_head(t), _rows(rows[:1]), fewer, *after(t)),
         turn_box(turn_head(t), line),
     ]
 

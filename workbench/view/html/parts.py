@@ -19,8 +19,8 @@ PAGE_BYTES = 2_000_000
 
 FONT = "font:13px/1.5 system-ui,-apple-system,sans-serif"
 MONO = "font-family:ui-monospace,Menlo,Consolas,monospace;font-size:12px"
-QUIET = "opacity:.68"
-SMALL = "font-size:12px;opacity:.68"
+QUIET = palette.QUIET
+SMALL = f"font-size:12px;{QUIET}"
 RULE = "1px solid rgba(128,128,128,.28)"
 CELL = "border:0;text-align:left;vertical-align:baseline;line-height:1.5;white-space:normal;padding:"
 PLAIN_ROW = "background-color:rgba(0,0,0,0);border:0"
@@ -131,10 +131,14 @@ def spelled(cell: dict[str, Any], decimals: int) -> str:
     return said + (f": {cell['why']}" if cell.get("why") else "")
 
 
-def bar(cell: dict[str, Any], full: float | None, decimals: int) -> Markup:
-    """Return a cell with a bar left (negative) or right (positive) of an axis that runs through all rows."""
-    axis = _stripe("rgba(128,128,128,.55)", BAR, BAR + 1)
-    size = f"width:{2 * BAR + 1}px;min-width:{2 * BAR + 1}px;font-size:9px;line-height:1"
+def bar(cell: dict[str, Any], full: float | None, decimals: int, half: int = BAR) -> Markup:
+    """Return a cell with a bar left (negative) or right (positive) of an axis that runs through all rows.
+
+    Args:
+        half: pixels on either side of the axis.
+    """
+    axis = _stripe("rgba(128,128,128,.55)", half, half + 1)
+    size = f"width:{2 * half + 1}px;min-width:{2 * half + 1}px;font-size:9px;line-height:1"
     title = spelled(cell, decimals)
     if cell["status"] == "u":
         band = f"background-image:{palette.HATCH_IMAGE},{axis};background-size:6px 6px,100% 100%"
@@ -143,8 +147,8 @@ def bar(cell: dict[str, Any], full: float | None, decimals: int) -> Markup:
     value = cell["value"] if cell["status"] == "v" else None
     if not value or not full:
         return td(style=f"{size};background-image:{axis}", title=title, pad="0")
-    length = max(1, round(BAR * min(1.0, abs(value) / full)))
-    start, stop = (BAR - length, BAR) if value < 0 else (BAR + 1, BAR + 1 + length)
+    length = max(1, round(half * min(1.0, abs(value) / full)))
+    start, stop = (half - length, half) if value < 0 else (half + 1, half + 1 + length)
     drawn = _stripe(palette.wash(-palette.LEVELS if value < 0 else palette.LEVELS), start, stop)
     style = (
         f"{size};background-image:{drawn},{axis};background-size:100% 11px,100% 100%;background-repeat:no-repeat;"
@@ -198,6 +202,14 @@ def scale_words(scale: dict[str, Any], rollouts: int, decimals: int) -> str:
     )
     beyond = f"; {count(scale['beyond'], 'value')} of {scale['of']:,} beyond it" if scale["beyond"] else ""
     return f"{start}{origin}{beyond}."
+
+
+def key_line(scale: dict[str, Any], rollouts: int) -> Markup:
+    """Return the colour key, and beside it what it means."""
+    decimals = palette.digits(scale["full"])
+    said = el("div", scale_words(scale, rollouts, decimals), style=QUIET)
+    ruler = colour_key(scale["full"], decimals)
+    return el("div", ruler, said, style="display:flex;align-items:baseline;gap:16px;font-size:12px;margin:12px 0 10px")
 
 
 # ---------------------------------------------------------------------------------------------- budgets

@@ -46,7 +46,7 @@ def recipe(payload: dict[str, Any], budget: int = REPR_BYTES) -> Markup:
 def node(tree: dict[str, Any]) -> Markup:
     """Return a chain, a stage or a combination as boxes."""
     if tree["kind"] == "chain":
-        return el("div", join([node(stage) for stage in tree["stages"]], f" {ARROW} "), style=ROW)
+        return el("div", join([node(stage) for stage in tree["stages"]], ARROW), style=ROW)
     if tree["kind"] == "combine":
         return _combine(tree)
     return el("div", _named(tree), style=BOX, title=_defaults(tree))
@@ -76,8 +76,8 @@ def _combine(tree: dict[str, Any]) -> Markup:
     branches = [el("div", node(branch), style=rail) for branch in tree["branches"]]
     return el(
         "div",
+        el("div", _named(tree), style="margin:0 0 8px"),
         *branches,
-        _named(tree),
         style=BOX.replace("padding:5px 10px 6px", "padding:10px 10px 8px"),
         title=_defaults(tree),
     )

@@ -37,7 +37,7 @@ def ribbons(payload: dict[str, Any], budget: int = REPR_BYTES) -> Markup:
     turns = payload["turns"]
     title = f"{payload['title']}, stage by stage" if payload["title"] else "Stage by stage"
     head = _head(turns)
-    rows = [[_row(step, len(turns))] for step in payload["steps"]]
+    rows = [[_row(step, len(turns), air=k > 0 and step["starts"])] for k, step in enumerate(payload["steps"])]
     shown, hidden = fitting(rows, budget - size([head]) - 3_000)
     more = (
         note(f"{count(hidden, 'more stage')} not shown: this view is kept under {budget // 1000} kB.") if hidden else ""
@@ -52,7 +52,7 @@ def ribbons(payload: dict[str, Any], budget: int = REPR_BYTES) -> Markup:
 
 def _head(turns: list[dict[str, Any]]) -> Markup:
     line = f"border-bottom:{RULE};font-weight:normal"
-    cells = [
+    heads = [
         th(
             el("div", f"turn {t['index']}"),
             el("div", one_line(t["text"], 16), style=f"{MONO};font-size:11px;{QUIET}", title=t["text"]),
@@ -61,66 +61,61 @@ def _head(turns: list[dict[str, Any]]) -> Markup:
         )
         for t in turns
     ]
-    return tr(
-        th("stage", style=f"border-bottom:{RULE}", pad="3px 24px 6px 0"),
-        *cells,
-        th("full colour", style=line, pad="3px 0 6px 16px"),
+    quiet = f"{line};{QUIET};white-space:nowrap"
+    names = (
+        ("full colour", "3px 16px 6px"),
+        ("one value a", "3px 16px 6px 0"),
+        ("without credit, all rollouts", "3px 0 6px"),
     )
+    side = [th(name, style=quiet, pad=pad) for name, pad in names]
+    return tr(th("stage", style=f"border-bottom:{RULE}", pad="3px 24px 6px 0"), *heads, *side)
 
 
-def _row(step: dict[str, Any], turns: int) -> Markup:
+def _row(step: dict[str, Any], turns: int, *, air: bool) -> Markup:
+    """Return a ribbon; with air above it where a branch begins."""
     full = step["scale"]["full"]
     decimals = palette.digits(full)
     cells = [_cell(cell, full, decimals, turns if step["whole"] else 1) for cell in step["cells"]]
-    if not step["whole"] and len(cells) < turns:
-        cells += [td("") for _ in range(turns - len(cells))]
     size_words = "all zero" if full is None else f"±{palette.number(full, decimals, signed=False)}"
-    level = "one value a " + step["level"]
-    side = td(
-        el("div", size_words),
-        el("div", level, _lost(step), style=SMALL),
-        style="vertical-align:middle",
-        pad="3px 0 3px 16px",
+    quiet = f"{SMALL};vertical-align:middle;white-space:nowrap"
+    why = "; ".join(step["reasons"])
+    space = tr(td("", span=turns + 4, style="font-size:4px;line-height:1", pad="4px 0")) if air else Markup("")
+    ribbon = tr(
+        _label(step),
+        *cells,
+        td(size_words, style="vertical-align:middle;white-space:nowrap", pad="2px 16px"),
+        td(step["level"], style=quiet, pad="2px 16px 2px 0"),
+        td(_lost(step), style=quiet, title=f"dropped: {why}" if why else "", pad="2px 0"),
     )
-    return tr(_label(step), *cells, side)
+    return Markup(space + ribbon)
 
 
 def _label(step: dict[str, Any]) -> Markup:
     shown = {k: v for k, v in step["params"].items() if k not in step["plain"]}
     rest = facts(*[f"{k} {v}" for k, v in step["params"].items() if k in step["plain"]])
-    params = el("div", facts(*[f"{k} {v}" for k, v in shown.items()]), style=SMALL) if shown else Markup("")
-    inside = el(
-        "div", el("span", step["name"], style="font-weight:600"), params, title=f"defaults: {rest}" if rest else ""
-    )
+    name = el("span", step["name"], style="font-weight:600")
+    params = el("span", Markup("&ensp;"), facts(*[f"{k} {v}" for k, v in shown.items()]), style=SMALL)
     left = INDENT * (step["depth"] - 1)
     rail = f"border-left:2px solid rgba(128,128,128,.3);padding-left:{INDENT - 8}px;margin-left:{left}px"
     return th(
-        el("div", inside, style=rail) if step["depth"] else inside,
+        el("div", name, params, style=rail if step["depth"] else "", title=f"defaults: {rest}" if rest else ""),
         scope="row",
-        style="font-weight:normal;vertical-align:middle;max-width:280px",
-        pad="3px 24px 3px 0",
+        style="font-weight:normal;vertical-align:middle;max-width:340px",
+        pad="2px 24px 2px 0",
     )
 
 
 def _cell(cell: dict[str, Any], full: float | None, decimals: int, span: int) -> Markup:
     step = palette.level(cell["value"], full) if cell["status"] == "v" else 0
     small = "font-size:12px;" if cell["status"] not in "vz" else ""
-    mark = (
-        {"u": palette.HATCH, "d": "opacity:.68", "z": ""}.get(cell["status"]) if not step else palette.mark("v", step)
-    )
-    mark = palette.MARKS["n"] if cell["status"] == "n" else mark
+    plain = {"u": palette.HATCH, "d": palette.QUIET, "n": palette.MARKS["n"]}.get(cell["status"], "")
+    drawn = palette.mark("v", step) if step else plain
     align = "center" if span > 1 else "right"
-    style = (
-        f"{GAP};text-align:{align};vertical-align:middle;white-space:nowrap;min-width:64px;{small}{mark or ''}".rstrip(
-            ";"
-        )
-    )
-    return td(words(cell, decimals), style=style, title=spelled(cell, decimals), span=span, pad="7px 10px")
+    style = f"{GAP};text-align:{align};vertical-align:middle;white-space:nowrap;min-width:64px;{small}{drawn}"
+    return td(words(cell, decimals), style=style.rstrip(";"), title=spelled(cell, decimals), span=span, pad="4px 10px")
 
 
 def _lost(step: dict[str, Any]) -> str:
-    """Say how many units of the whole batch have no credit after this stage, and why."""
+    """Say how many units of the whole batch have no credit after this stage."""
     total = sum(step["counts"].values())
-    parts = [f"{step['counts'][s]:,} of {total:,} {palette.STATUS[s]}" for s in "ud" if step["counts"].get(s)]
-    why = f" ({'; '.join(step['reasons'])})" if step["reasons"] else ""
-    return (", " + ", ".join(parts) + why) if parts else ""
+    return ", ".join(f"{step['counts'][s]:,} of {total:,} {palette.STATUS[s]}" for s in "ud" if step["counts"].get(s))

@@ -14,14 +14,13 @@ from workbench.view.html.parts import (
     REPR_BYTES,
     RULE,
     SMALL,
-    colour_key,
     count,
     facts,
     fitting,
     frame,
     heading,
+    key_line,
     note,
-    scale_words,
     size,
     spelled,
     table,
@@ -34,19 +33,6 @@ from workbench.view.tags import Markup, el
 
 NUMBERS_UP_TO = 24  # cells in a row of the overview; wider rows hold signs, and numbers as tooltips
 SIGN = {"z": "0", "u": "?", "d": "×", "n": "·"}
-
-
-def key_line(scale: dict[str, Any], rollouts: int) -> Markup:
-    """Return the colour key and what it means, on one line."""
-    decimals = palette.digits(scale["full"])
-    said = el("span", scale_words(scale, rollouts, decimals), style=QUIET)
-    return el(
-        "p",
-        colour_key(scale["full"], decimals),
-        Markup("&ensp; "),
-        said,
-        style="font-size:12px;margin:10px 0 0;max-width:92em",
-    )
 
 
 def washed(cell: dict[str, Any], full: float | None, decimals: int, span: int = 1) -> Markup:
@@ -212,4 +198,4 @@ def _sign(cell: dict[str, Any]) -> str:
 def _short(cell: dict[str, Any], decimals: int) -> str:
     if cell["status"] != "v":
         return f"{SIGN[cell['status']]:^{decimals + 3}} "
-    return palette.number(cell["value"], decimals).rjust(decimals + 3) + " "
+    return f"{cell['value']:+.{decimals}f}".replace("-", "−").rjust(decimals + 3) + " "

@@ -52,20 +52,25 @@ def message(m: dict[str, Any], *, is_open: bool = False) -> Markup:
     return details([label, el("span", first)], block(m["text"], m["more"]), *map(call, m["calls"]), is_open=is_open)
 
 
+def message_alone(payload: dict[str, Any], budget: int = REPR_BYTES) -> Markup:
+    """Return one message on its own, open."""
+    label = el("div", speaker(payload), style=ROLE)
+    return frame(label, block(payload["text"], payload["more"]), *map(call, payload["calls"]))
+
+
 def turn_head(t: dict[str, Any]) -> Markup:
     """Return the line that opens a turn: number, agent, size, reward, how it ended."""
     named = [f"{name} {palette.plain(value)}" for name, value in t["rewards"].items()]
     said = facts(
         t["agent"],
-        count(t["sampled"], "sampled token") if t["sampled"] is not None else "no tokens stored",
+        count(t["sampled"], "sampled token") if t["sampled"] is not None else "",
         f"reward {palette.plain(t['reward'])}" if t["reward"] is not None else "",
         *named,
         f"ended by {t['stop_reason']}" if t["stop_reason"] else "",
         "" if t["trainable"] else f"not trained: {t['why_not']}",
     )
-    return el(
-        "div", el("span", f"turn {t['index']}", style="font-weight:600"), " ", el("span", " " + said, style=QUIET)
-    )
+    name = "turn" if t["index"] is None else f"turn {t['index']}"
+    return el("div", el("span", name, style="font-weight:600"), Markup("&ensp;"), el("span", said, style=QUIET))
 
 
 def after(t: dict[str, Any]) -> list[Markup]:
@@ -118,9 +123,21 @@ def left_out(turns: int, budget: int) -> Markup:
 def transcript(payload: dict[str, Any], budget: int = REPR_BYTES) -> Markup:
     """Return a trajectory turn by turn, from `payload.transcript`; at most `budget` bytes."""
     head = [heading(payload["id"], story_facts(payload)), prompt(payload)]
-    turns = [[_turn(t), _turn(t, brief=True)] for t in payload["turns"]]
+    turns = [
+        [whole, _turn(t, brief=True)] for whole, t in zip(transcript_turns(payload), payload["turns"], strict=True)
+    ]
     shown, hidden = fitting(turns, budget - size(head) - 1_000)
     return frame(*head, *shown, left_out(hidden, budget))
+
+
+def transcript_turns(payload: dict[str, Any]) -> list[Markup]:
+    """Return the turns of a trajectory, each in full."""
+    return [_turn(t) for t in payload["turns"]]
+
+
+def turn(payload: dict[str, Any], budget: int = REPR_BYTES) -> Markup:
+    """Return one turn on its own."""
+    return frame(_turn(payload))
 
 
 def _turn(t: dict[str, Any], *, brief: bool = False) -> Markup:

@@ -1,7 +1,7 @@
 """Pure functions from the data to JSON-able payloads; every picture is one."""
 
 from workbench.view.payload.formula import objective, recipe, tree
-from workbench.view.payload.maps import credit_map, group_overview, method_table, position, ribbons
+from workbench.view.payload.maps import credit_map, group_overview, method_table, position, ribbons, turn_frame
 from workbench.view.payload.records import message, transcript, turn
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "transcript",
     "tree",
     "turn",
+    "turn_frame",
 ]

@@ -5,6 +5,7 @@ A cell of a table is text, or `{"value", "status"}` for a number that is drawn a
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from itertools import groupby
 from typing import Any
@@ -41,7 +42,12 @@ def span(s: Span) -> dict[str, Any]:
     texts = s.pieces or (None,) * len(s)
     probs = s.logprobs or (None,) * len(s)
     rows = [
-        [str(i), str(token), "unknown" if text is None else text, plain(p) if s.origin == "sampled" else ""]
+        [
+            str(i),
+            str(token),
+            "unknown" if text is None else json.dumps(text, ensure_ascii=False),
+            plain(p) if s.origin == "sampled" else "",
+        ]
         for i, token, text, p in zip(range(SHOWN), s.ids, texts, probs, strict=False)
     ]
     about = [f"{len(s):,} tokens", s.origin, f"turn {s.turn}" if s.turn >= 0 else "before the first turn"]
@@ -156,7 +162,9 @@ def credit(c: Any) -> dict[str, Any]:
 def _spread(values: np.ndarray) -> str:
     if not len(values):
         return ""
-    return f"from {plain(float(values.min()))} over mean {plain(float(values.mean()))} to {plain(float(values.max()))}"
+    low, high, mean = float(values.min()), float(values.max()), float(values.mean())
+    mean = 0.0 if abs(mean) < 1e-12 * max(abs(low), abs(high)) else mean  # float noise of a sum that cancels
+    return f"{plain(low)} to {plain(high)}, mean {plain(mean)}"
 
 
 def _values(level: str, values: np.ndarray, status: np.ndarray) -> dict[str, Any]:
@@ -168,7 +176,8 @@ def _values(level: str, values: np.ndarray, status: np.ndarray) -> dict[str, Any
 
 def batch(b: Batch) -> dict[str, Any]:
     """Return the card of a batch: how many of each level, and its columns."""
-    sizes = [f"{b.count(level):,} {level}s" for level in BASE_LEVELS[:-1]]
+    plural = {"trajectory": "trajectories"}
+    sizes = [f"{b.count(level):,} {plural.get(level, level + 's')}" for level in BASE_LEVELS[:-1]]
     rows = [
         [
             name,
@@ -185,3 +194,16 @@ def batch(b: Batch) -> dict[str, Any]:
     units = [[name, u.base, f"{u.count:,}"] for name, u in b.units.items()]
     columns = grid("Columns", ["column", "level", "values", "unknown", "known values", "made by"], rows)
     return card("Batch", [*sizes, f"step {b.step}"], columns, grid("Units", ["unit", "over", "count"], units))
+
+
+def trace(steps: Any) -> dict[str, Any]:
+    """Return the card of a trace: what every stage hands on, over all rollouts."""
+    rows = []
+    for step in steps:
+        c = step.credit
+        known = c.values[c.known].double().numpy()
+        gone = 0 if c.dropped is None else int((c.dropped > 0).sum())
+        counts = [f"{len(known):,}", f"{len(c.known) - len(known) - gone:,}", f"{gone:,}"]
+        rows.append(["\u2003" * step.depth + step.label, c.level, *counts, _spread(known)])
+    head = ["stage", "level", "known", "unknown", "dropped", "known values"]
+    return card("Trace", [f"{len(rows)} stages"], grid("", head, rows))

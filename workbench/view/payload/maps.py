@@ -15,10 +15,10 @@ import numpy as np
 from workbench.batch import Batch
 from workbench.rollouts import Rollouts
 from workbench.trajectory import Group
-from workbench.view.palette import common_scale
+from workbench.view.palette import STATUS, common_scale
 from workbench.view.payload.formula import stage_words
 from workbench.view.payload.records import TEXT_LIMIT, TOKEN_LIMIT, transcript
-from workbench.view.payload.rows import Coded, CreditLike, Placed, TurnCredit, coded, turns_of
+from workbench.view.payload.rows import Coded, CreditLike, Placed, TurnCredit, coded, turn_arrays, turns_of
 
 ROWS = 200
 TURN_COLUMNS = 40
@@ -53,6 +53,21 @@ def _scale(credits: Mapping[str, Coded], scale: float | None) -> dict[str, Any]:
         raise ValueError(f"scale: expected a positive number, got {scale!r}")
     beyond = sum(int((np.abs(v) > full).sum()) for v in values) if full else 0
     return {"full": full, "given": scale is not None, "beyond": beyond, "of": sum(len(v) for v in values)}
+
+
+def turn_frame(rollouts: Rollouts, credits: Mapping[str, CreditLike]) -> dict[str, list[Any]]:
+    """Return the columns trajectory, turn, method, value (None if none), status: one row a turn and method."""
+    batch = rollouts.batch()
+    owner, index = batch.turn_trajectory.tolist(), batch.turn_index.tolist()
+    out: dict[str, list[Any]] = {name: [] for name in ("trajectory", "turn", "method", "value", "status")}
+    for name, credit in credits.items():
+        values, status = turn_arrays(coded(name, credit, batch), batch)
+        out["trajectory"] += [batch.trajectories[n] for n in owner]
+        out["turn"] += index
+        out["method"] += [name] * len(owner)
+        out["value"] += values
+        out["status"] += [STATUS[s] for s in status]
+    return out
 
 
 def _cell(t: TurnCredit) -> dict[str, Any]:
@@ -168,9 +183,8 @@ def group_overview(
         scale: value of full colour; by default as in `credit_map`.
         rows: rollouts shown; the rest is counted in `hidden`.
     """
-    batch = rollouts.batch()
-    every = _all_coded(credits or {}, batch)
-    placed = [Placed(credit, batch) for credit in every.values()]
+    every = _all_coded(credits, rollouts.batch()) if credits else {}
+    placed = [Placed(credit, rollouts.batch()) for credit in every.values()]
     place = {t.id: n for n, t in enumerate(rollouts)}
     width = min(TURN_COLUMNS, max((len(t.turns) for t in rollouts), default=0))
     groups, left = [], rows
@@ -203,7 +217,7 @@ def _group(group: Group, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _overview_row(rollouts: Rollouts, n: int, placed: list[Placed], width: int) -> dict[str, Any]:
     t = rollouts.trajectories[n]
-    turns = turns_of(rollouts.batch(), n)
+    turns = turns_of(rollouts.batch(), n) if placed else range(0)
     return {
         "id": t.id,
         "outcome": t.outcome,
@@ -252,6 +266,7 @@ def _step(step: Any, batch: Batch, turns: range) -> dict[str, Any]:
     cells = [_cell(placed.turn(k)) for k in (turns[:1] if whole else turns)]
     return {
         "depth": int(step.depth),
+        "starts": bool(step.stage.is_signal),
         "label": str(step.label),
         **stage_words(step.stage),
         "level": credit.level,

@@ -44,8 +44,8 @@ def call_payload(call: Any, limit: int = TEXT_LIMIT) -> dict[str, Any]:
     }
 
 
-def turn(t: Turn, index: int, limit: int = TEXT_LIMIT) -> dict[str, Any]:
-    """Return the payload of a turn: who generated it, what it did, what came back."""
+def turn(t: Turn, index: int | None, limit: int = TEXT_LIMIT) -> dict[str, Any]:
+    """Return the payload of a turn: who generated it, what it did, what came back; `index` None if it stands alone."""
     return {
         "kind": "turn",
         "index": index,

@@ -167,3 +167,24 @@ def turns_of(batch: Batch, n: int) -> range:
     """Return the turns of the batch that trajectory `n` owns."""
     first, last = np.searchsorted(batch.turn_trajectory.numpy(), [n, n + 1])
     return range(int(first), int(last))
+
+
+def turn_arrays(credit: Coded, batch: Batch) -> tuple[list[float | None], list[str]]:
+    """Return value and status of every turn of the batch, as `Placed.turn` gives them, in a few passes."""
+    placed, turns = Placed(credit, batch), batch.count("turn")
+    if not placed.fine:
+        cells = [placed.turn(k) for k in range(turns)]
+        return [c.value for c in cells], [c.status for c in cells]
+    status = np.where(placed.rows >= 0, credit.status[placed.rows], "u") if len(credit.status) else np.full(0, "u")
+    values = credit.values[placed.rows] if len(credit.values) else np.zeros(0)
+    letter = np.full(turns, "u")
+    for s in "dnzv":  # later ones win
+        letter[np.unique(placed.token_turn[status == s])] = s
+    mean: list[float | None] = [None] * turns
+    for mine, counted in (("v", "vz"), ("z", "vz"), ("n", "n"), ("d", "d")):
+        use = np.isin(status, list(counted)) & np.isfinite(values)
+        size = np.bincount(placed.token_turn[use], minlength=turns)
+        total = np.bincount(placed.token_turn[use], weights=values[use], minlength=turns)
+        for k in np.flatnonzero((letter == mine) & (size > 0)).tolist():
+            mean[k] = float(total[k] / size[k])
+    return mean, letter.tolist()

@@ -1,0 +1,85 @@
+"""The same payloads as plain text: for terminals, for logs, for ears."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from workbench.view import palette
+from workbench.view.escape import one_line, visible
+from workbench.view.html.parts import facts, words
+from workbench.view.html.transcript import story_facts
+
+
+def plain_text(payload: dict[str, Any]) -> str:
+    """Return a payload of any kind as text."""
+    return visible(_MAKERS[payload["kind"]](payload))
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of text in columns: the first to the left, the others to the right.
+
+    Example:
+        >>> print(aligned([["turn", "GRPO"], ["0", "−0.4"]]))
+        turn  GRPO
+        0     −0.4
+    """
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _credit_map(p: dict[str, Any]) -> str:
+    story, decimals = p["transcript"], palette.digits(p["scale"]["full"])
+    head = ["turn", *[m["name"] for m in p["methods"]]]
+    rows = [
+        [str(t["index"]), *[words(m["turns"][k], decimals) for m in p["methods"]]] for k, t in enumerate(story["turns"])
+    ]
+    return f"{story['id']}: {story_facts(story)}\n{aligned([head, *rows])}"
+
+
+def _method_table(p: dict[str, Any]) -> str:
+    decimals = palette.digits(p["scale"]["full"])
+    head = ["method", *[f"turn {t['index']}" for t in p["turns"]]]
+    return f"{p['id']}\n" + aligned(
+        [head, *[[m["name"], *[words(c, decimals) for c in m["turns"]]] for m in p["methods"]]]
+    )
+
+
+def _overview(p: dict[str, Any]) -> str:
+    kinds = ", ".join(f"{n} {kind}" for kind, n in p["group_kinds"].items())
+    return f"{p['total']:,} rollouts in {p['group_count']:,} groups ({kinds})" + "".join(f"\n{n}" for n in p["notes"])
+
+
+def _ribbons(p: dict[str, Any]) -> str:
+    rows = [["stage", *[f"turn {t['index']}" for t in p["turns"]]]]
+    for step in p["steps"]:
+        said = [words(c, palette.digits(step["scale"]["full"])) for c in step["cells"]]
+        said = said * len(p["turns"]) if step["whole"] else said
+        rows.append(["  " * step["depth"] + step["label"], *said])
+    return f"{p['title']} {p['id']}".strip() + "\n" + aligned(rows)
+
+
+def _transcript(p: dict[str, Any]) -> str:
+    lines = [f"turn {t['index']}  {t['agent']}: {one_line(t['action']['text'], 80)}" for t in p["turns"]]
+    return "\n".join([f"{p['id']}: {story_facts(p)}", *lines])
+
+
+_MAKERS = {
+    "card": lambda p: f"{p['title']}: {facts(*p['facts'])}",
+    "credit_map": _credit_map,
+    "method_table": _method_table,
+    "group_overview": _overview,
+    "ribbons": _ribbons,
+    "transcript": _transcript,
+    "message": lambda p: f"{p['role']} {p['author']}".strip() + f": {one_line(p['text'], 400)}",
+    "turn": lambda p: f"turn of {p['agent']}: {one_line(p['action']['text'], 400)}",
+    "recipe": lambda p: p["formula"],
+    "objective": lambda p: " + ".join(f"{t['weight']}*{t['name']}" for t in p["terms"]),
+    "chain": lambda p: p["formula"],
+}
