@@ -169,7 +169,7 @@ class Objective:
             ValueError: credit is not on tokens, a length does not fit, or what a counted token needs is unknown.
         """
         weights = self.weights(batch, credit) if weights is None else weights
-        look, known = self._look(logprob, batch, credit, streams or {}, tokens, outputs or {}, weights)
+        look, known = self.look(logprob, batch, credit, streams, tokens, outputs, weights)
         terms = {
             term.name: (term.loss(look) * weights[term.name][look.tokens].to(logprob.dtype)).sum()
             for term in self.terms
@@ -179,16 +179,19 @@ class Objective:
         count = int(known.sum())
         return Result(self.total(terms, batch.step), terms, clipped / max(count, 1), count)
 
-    def _look(
+    def look(
         self,
         logprob: Tensor,
         batch: Batch,
         credit: Credit,
-        streams: Mapping[str, Credit],
-        tokens: Tensor | None,
-        outputs: Mapping[str, Tensor],
-        weights: Mapping[str, Tensor],
+        streams: Mapping[str, Credit] | None = None,
+        tokens: Tensor | None = None,
+        outputs: Mapping[str, Tensor] | None = None,
+        weights: Mapping[str, Tensor] | None = None,
     ) -> tuple[Look, Tensor]:
+        """Return what the losses see at some tokens, and which of these have credit; arguments as in a call."""
+        streams, outputs = streams or {}, outputs or {}
+        weights = self.weights(batch, credit) if weights is None else weights
         if credit.level != "token" or len(credit) != batch.count("token"):
             raise ValueError(f"objective: needs credit on the {batch.count('token')} tokens, got {credit.level!r}")
         at = torch.arange(batch.count("token")) if tokens is None else tokens

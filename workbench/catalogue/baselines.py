@@ -33,8 +33,8 @@ BASELINES: tuple[Method, ...] = (
             "outcome minus the mean of the other rollouts of the task",
             VERL,
         ),
-        recipes=("rloo",),
-        parity={"baselines/rloo": "baselines:rloo"},
+        recipes=("rloo", "rloo_released"),
+        parity={"baselines/rloo": "baselines:rloo_"},
     ),
     Method(
         "B3",
@@ -48,12 +48,12 @@ BASELINES: tuple[Method, ...] = (
             "outcome, centred and scaled within the task, the same for all tokens",
             VERL,
         ),
-        recipes=("grpo",),
+        recipes=("grpo", "grpo_released"),
         parity={
             "baselines/grpo": "baselines:grpo",
             "baselines/clip_loss": "baselines:clip_loss",
             "baselines/token_clip_loss": "baselines:token_clip_loss",
-            "baselines/kl_k3": "baselines:kl_k3",
+            "baselines/kl_k3": "baselines:kl_k3_",
         },
     ),
     Method(
@@ -68,8 +68,8 @@ BASELINES: tuple[Method, ...] = (
             "GRPO without the division by the spread and by the length",
             VERL,
         ),
-        recipes=("dr_grpo",),
-        parity={"baselines/dr_grpo": "baselines:dr_grpo"},
+        recipes=("dr_grpo", "dr_grpo_released"),
+        parity={"baselines/dr_grpo": "baselines:dr_grpo_"},
     ),
     Method(
         "B5",
@@ -113,7 +113,7 @@ BASELINES: tuple[Method, ...] = (
             "the episode against its task, plus each turn's return against turns taken in the same state",
             "official code (verl-agent) read and run",
         ),
-        recipes=("gigpo",),
+        recipes=("gigpo", "gigpo_released"),
         parity={"GiGPO/advantage": "gigpo:advantage", "GiGPO/episode_advantage": "gigpo:episode_advantage"},
     ),
     Method(
