@@ -3,9 +3,10 @@
     python tests/parity/run.py FILE [--only METHOD]
 
 FILE is JSON: {method: [{name, function, inputs, params, expected, source}]}. One line per case: method, case, largest
-absolute difference, `ok`, `FAIL` or `unsupported`. The adapter is found in the catalogue by method and function, never by
-a case's name; it translates the encoding of the case into a batch and back and holds no formula. Numbers are compared at
-1e-5, everything else exactly, key by key of `expected`; a key that is not produced is a FAIL. Exits 1 on any FAIL.
+absolute difference, `ok`, `FAIL` or `unsupported`. The adapter is found in the catalogue by method and function, never
+by a case's name; it translates the encoding of the case into a batch and back and holds no formula. Numbers are
+compared at 1e-5, everything else exactly, key by key of `expected`; a key that is not produced is a FAIL. Exits 1 on
+any FAIL.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A2TGPO: turn advantages and clip scales, the turn-clipped loss with its gradient, the released extraction of gains."""
+"""A2TGPO: turn advantages, clip scales, the turn-clipped loss and its gradient, the released extraction of gains."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def one_turn_each(scores: Sequence[float], groups: Sequence[Any]) -> Batch:
 
 
 def rows_as_trajectories(mask: Sequence[Sequence[int]], groups: Sequence[Any] | None = None) -> Batch:
-    """Padded token rows: each a trajectory of one turn whose sampled tokens are those with mask 1, at their positions."""
+    """Padded token rows: each a trajectory of one turn; tokens with mask 1 are the sampled ones, at their positions."""
     positions = [[p for p, m in enumerate(row) if m] for row in mask]
     batch = Batch.of_maps(range(len(mask)), groups or [0] * len(mask), repeat(range(len(mask)), lengths(positions)))
     return replace(batch, token_position=torch.tensor(flat(positions), dtype=torch.int64))
