@@ -75,6 +75,15 @@ def test_similarity(call: Any, gold: GoldCall, expected: float) -> None:
     assert similarity(call, gold) == pytest.approx(expected)
 
 
+def test_agreement_of_words_tells_queries_apart() -> None:
+    gold = GoldCall("search", {"query": "currency of Finland", "top": 3})
+    near, far = (GoldCall("search", {"query": text, "top": "3"}) for text in ("Finland currency?", "who was Sibelius"))
+    assert similarity(near, gold) == similarity(far, gold) == pytest.approx(2 / 4)
+    assert similarity(near, gold, "words") == pytest.approx((2 + 2 / 3) / 4)
+    assert similarity(far, gold, "words") == pytest.approx(2 / 4)
+    assert similarity(gold, gold, "words") == 1.0
+
+
 def test_greedy_ties_go_to_the_earlier_call_and_gold_call() -> None:
     assert match_greedy(torch.tensor([[0.5, 0.5], [0.5, 0.5]])) == [0, 1]
     assert match_greedy(torch.tensor([[0.0, 0.0]])) == [None]
@@ -121,6 +130,8 @@ def test_nothing_to_match() -> None:
     for how in ("greedy", "optimal", "transport"):
         assert call_rewards(similarity_matrix([], GOLD), how) == []
         assert call_rewards(similarity_matrix(CALLS, []), how) == [0.0] * 4
+    assert call_rewards(similarity_matrix(CALLS, []), "greedy", unmatched=-0.5) == [-0.5] * 4
+    assert call_rewards(similarity_matrix(CALLS, GOLD), "optimal", unmatched=-0.5)[-1] == -0.5
     with pytest.raises(ValueError, match="reg > 0"):
         match_transport(torch.ones(1, 1), reg=0.0)
     with pytest.raises(ValueError, match="expected one of"):

@@ -130,7 +130,9 @@ def test_for_recipe_lists_what_is_needed_once() -> None:
 
 def test_for_recipe_fills_what_the_rollouts_lack() -> None:
     unscored = Rollouts((rollout("a", answering("a0", text="Euro"), gold=EURO),))
-    recipe = recipes.gigpo()
+    with pytest.raises(MissingEvidence, match="turn_reward: it is there but known for no turn"):
+        evidence.for_recipe(recipes.gigpo(), unscored)
+    recipe = recipes.gigpo(reward=None)
     providers = evidence.for_recipe(recipe, unscored)
     assert providers == [AnswerOutcome(), StateIdentity()]
     filled = evidence.collect(unscored, providers, cache=Cache())

@@ -35,7 +35,7 @@ METHODS: tuple[Method, ...] = (
         "Information Gain-based Policy Optimization: A Simple and Effective Approach for Multi-Turn LLM Agents", 2025, "2510.14967",
         "a turn is worth what it adds to the policy's own probability of the gold answer",
         CODE_RUN + ", two releases that differ"),
-        "igpo igpo_released", {
+        "igpo igpo_released igpo_released_2025", {
             "IGPO/info_gain": "igpo:info_gain", "IGPO/turn_advantages": "igpo:turn_advantages",
             "IGPO/token_advantages": "igpo:token_advantages"}),
     _row(2, "VPR", "evidence + recipe + environment", "planned", Card(
@@ -58,7 +58,7 @@ METHODS: tuple[Method, ...] = (
         "MatchTIR: Fine-Grained Supervision for Tool-Integrated Reasoning via Bipartite Matching", 2026, "2601.10712",
         "tool calls are matched with a gold trace; rollout and turn are both compared, then averaged",
         CODE_RUN),
-        "matchtir", {
+        "matchtir matchtir_released", {
             "MatchTIR/matching": "matchtir:matching", "MatchTIR/turn_advantages": "matchtir:turn_advantages",
             "MatchTIR/turn_rewards": "matchtir:turn_rewards"}),
     _row(7, "MedSAM-Agent", "evidence + recipe", "planned", Card(

@@ -58,18 +58,20 @@ def set_f1(answer: str, golds: Iterable[str]) -> float:
 
         P = |A & G| / |A|,  R = |A & G| / |G|,  F1 = 2 P R / (P + R)
 
-    Words are lower case, punctuation separates them.
-
-    Source: MatchTIR, released `compute_answer_f1` and `preprocess_text` (one gold answer there).
+    Source: MatchTIR, released `compute_answer_f1` (one gold answer there).
 
     Example:
         >>> set_f1("The Eiffel Tower, Paris", ["Eiffel Tower (Paris) France"])
         0.75
     """
-    return max((_set_f1(_words(answer), _words(gold)) for gold in golds), default=0.0)
+    return max((_set_f1(words(answer), words(gold)) for gold in golds), default=0.0)
 
 
-def _words(text: str) -> set[str]:
+def words(text: str) -> set[str]:
+    """Return the words of a text: lower case, punctuation separates.
+
+    Source: MatchTIR, released `preprocess_text`.
+    """
     return set(text.lower().translate(_PUNCTUATION).split())
 
 

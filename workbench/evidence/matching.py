@@ -9,12 +9,13 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 
-from workbench.evidence.answers import find_answer, gold_answers, set_f1
+from workbench.evidence.answers import find_answer, gold_answers, set_f1, words
 from workbench.evidence.base import Meter, Provider, Reads, Sees, Values
 from workbench.trajectory import Group, RecordError, Trajectory, Turn
 
 How = Literal["greedy", "optimal", "transport"]
 HOWS: tuple[How, ...] = ("greedy", "optimal", "transport")
+Agreement = Literal["equal", "words"]
 
 
 class AnyCall(Protocol):
@@ -36,17 +37,19 @@ class GoldCall(NamedTuple):
     arguments: Mapping[str, Any]
 
 
-def similarity(call: AnyCall, gold: GoldCall) -> float:
+def similarity(call: AnyCall, gold: GoldCall, values: Agreement = "equal") -> float:
     """Compare a call with a gold call -> [0, 1].
 
         0 if the names differ (upper and lower case are not told apart), else
-        (1 + |K & K*| / |K | K*| + #{k in K & K*: v_k == v*_k}) / (2 + |K*|)       K, K*: argument names
+        (1 + |K & K*| / |K | K*| + sum_{k in K & K*} [v_k == v*_k]) / (2 + |K*|)       K, K*: argument names
 
     Values are compared as they are: "7" is not 7. Two calls without arguments have overlap 1.
 
     Args:
         call: what the agent called; a call whose arguments could not be parsed is similar to nothing.
         gold: what it is compared with.
+        values: "equal", as released; or "words" (ours): two texts that differ agree by the share of words they have in
+            common, which free-text queries need to be told apart at all.
 
     Source: MatchTIR, released `tool_similarity`.
     Differs: the release raises on arguments that are no JSON object.
@@ -60,13 +63,26 @@ def similarity(call: AnyCall, gold: GoldCall) -> float:
     shared = call.arguments.keys() & gold.arguments.keys()
     either = call.arguments.keys() | gold.arguments.keys()
     overlap = len(shared) / len(either) if either else 1.0
-    equal = sum(bool(call.arguments[k] == gold.arguments[k]) for k in shared)
-    return (1.0 + overlap + equal) / (2.0 + len(gold.arguments))
+    agreed = sum(agreement(call.arguments[k], gold.arguments[k], values) for k in shared)
+    return (1.0 + overlap + agreed) / (2.0 + len(gold.arguments))
 
 
-def similarity_matrix(calls: Sequence[AnyCall], gold: Sequence[GoldCall]) -> torch.Tensor:
+def agreement(value: Any, gold: Any, values: Agreement = "equal") -> float:
+    """Compare two argument values: 1 if equal, else 0, or by "words" the Jaccard index of two texts' sets of words.
+
+    Example:
+        >>> agreement("Capital of Peru", "capital of Chile"), agreement("Capital of Peru", "capital of Chile", "words")
+        (0.0, 0.5)
+    """
+    if bool(value == gold) or values == "equal" or not (isinstance(value, str) and isinstance(gold, str)):
+        return float(bool(value == gold))
+    said, meant = words(value), words(gold)
+    return len(said & meant) / len(said | meant) if said | meant else 0.0
+
+
+def similarity_matrix(calls: Sequence[AnyCall], gold: Sequence[GoldCall], values: Agreement = "equal") -> torch.Tensor:
     """Compare all with all -> [P, G] float64; see `similarity`."""
-    rows = [[similarity(call, g) for g in gold] for call in calls]
+    rows = [[similarity(call, g, values) for g in gold] for call in calls]
     return torch.tensor(rows, dtype=torch.float64).reshape(len(calls), len(gold))
 
 
@@ -156,28 +172,31 @@ def match_transport(
     return torch.exp(kernel + u + v)
 
 
-def call_rewards(similarities: torch.Tensor, how: How = "greedy", reg: float = 0.1) -> list[float]:
+def call_rewards(
+    similarities: torch.Tensor, how: How = "greedy", reg: float = 0.1, unmatched: float = 0.0
+) -> list[float]:
     """Reward each call of a rollout -> P numbers.
 
-    A matched call gets its similarity, another 0. By transport it gets sum_g T_pg S_pg, at most 1/P.
+    A matched call gets its similarity, another `unmatched`. By transport it gets sum_g T_pg S_pg, at most 1/P.
 
     Args:
         similarities: [P, G].
         how: "greedy" (as released), "optimal" or "transport".
         reg: see `match_transport`.
+        unmatched: reward of a call without a partner ("greedy", "optimal"); the caller of the release sets 0, the
+            function's own default there is -0.5.
 
-    Source: MatchTIR, released `assign_rewards_hungarian` (unmatched reward 0, as its caller sets it) and
-        `assign_rewards_ot`.
-    Differs: without gold calls every reward is 0 (the release divides by zero).
+    Source: MatchTIR, released `assign_rewards_hungarian` and `assign_rewards_ot`.
+    Differs: without gold calls a transported reward is 0 (the release divides by zero).
     """
     if how not in HOWS:
         raise ValueError(f"expected one of {HOWS}, got {how!r}")
-    if 0 in similarities.shape:
-        return [0.0] * len(similarities)
     if how == "transport":
+        if 0 in similarities.shape:
+            return [0.0] * len(similarities)
         return (match_transport(similarities, reg) * similarities).sum(1).tolist()
     matched = (match_greedy if how == "greedy" else match_optimal)(similarities)
-    return [0.0 if j is None else float(similarities[i, j]) for i, j in enumerate(matched)]
+    return [unmatched if j is None else float(similarities[i, j]) for i, j in enumerate(matched)]
 
 
 def turn_means(rewards: Sequence[Sequence[float]]) -> list[float]:
@@ -203,6 +222,7 @@ class ToolMatching(Provider):
         how: "greedy" (as released), "optimal" or "transport".
         reg: entropy weight of "transport".
         answer: name of the call that answers; it is matched with nothing.
+        values: when two argument values agree, see `similarity`.
 
     Source: MatchTIR, released `compute_process_KM` and `compute_process_ot`.
     """
@@ -210,13 +230,15 @@ class ToolMatching(Provider):
     how: How = "greedy"
     reg: float = 0.1
     answer: str = "answer"
+    values: Agreement = "equal"
     provides: ClassVar[Mapping[str, str]] = {"match_reward": "turn", "match_turn_reward": "turn"}
     sees: ClassVar[tuple[Sees, ...]] = ("future", "gold")
     reads: ClassVar[tuple[Reads, ...]] = ("messages", "gold")
 
     def __post_init__(self) -> None:
-        if self.how not in HOWS or self.reg <= 0:
-            raise ValueError(f"expected how in {HOWS} and reg > 0, got how={self.how!r}, reg={self.reg}")
+        if self.how not in HOWS or self.reg <= 0 or self.values not in ("equal", "words"):
+            given = f"how={self.how!r}, reg={self.reg}, values={self.values!r}"
+            raise ValueError(f"expected how in {HOWS}, reg > 0, values 'equal' or 'words'; got {given}")
 
     async def compute(self, group: Group, meter: Meter) -> Mapping[str, Values]:
         """Match each trajectory's calls; a branch competes with its whole path and keeps its own turns."""
@@ -236,7 +258,8 @@ class ToolMatching(Provider):
             return [None] * len(trajectory.turns)
         gold = [g for g in gold_calls(trajectory) if g.name.lower() != self.answer.lower()]
         calls = [(k, call) for k, turn in enumerate(trajectory.turns) for call in self._matched_calls(turn)]
-        paid = call_rewards(similarity_matrix([call for _, call in calls], gold), self.how, self.reg)
+        matrix = similarity_matrix([call for _, call in calls], gold, self.values)
+        paid = call_rewards(matrix, self.how, self.reg)
         by_turn: list[list[float]] = [[] for _ in trajectory.turns]
         for (k, _), reward in zip(calls, paid, strict=True):
             by_turn[k].append(reward)

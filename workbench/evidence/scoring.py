@@ -96,7 +96,8 @@ class SampledLogprobs(Provider):
         passes = [_pass(rollouts, t, s) for t in group for s in range(len(t.sequences))]
         passes = [one for one in passes if one.places]
         ids, spans = [one.ids for one in passes], [(one.start, len(one.ids)) for one in passes]
-        scores = await asyncio.to_thread(self.policy.engine.score, ids, spans, temperature=self.temperature)
+        score = self.policy.engine.score
+        scores = await asyncio.to_thread(score, ids, spans, temperature=self.temperature) if passes else []
         meter.count(calls=len(passes), tokens=sum(map(len, ids)))
         rows: dict[str, list[tuple[int, torch.Tensor]]] = {t.id: [] for t in group}
         for one, found in zip(passes, scores, strict=True):

@@ -143,10 +143,13 @@ def _is_there(name: str, rollouts: Rollouts | None) -> bool:
 
 
 def _hint(name: str, row: Row | None, sources: Sources, rollouts: Rollouts | None) -> str:
-    """Say what to do about a column that cannot be made; "" if it can, or is recorded as far as anybody knows it."""
+    """Say what to do about a column that cannot be made; "" if it can, or if it is recorded for a part at least."""
     if row is None:
-        recorded = rollouts is not None and name in rollouts.batch().columns
-        return "" if recorded else f"rollouts = rollouts.with_column({name!r}, level, values)"
+        column = None if rollouts is None else rollouts.batch().columns.get(name)
+        if column is None:
+            return f"rollouts = rollouts.with_column({name!r}, level, values)"
+        nowhere = f"it is there but known for no {column.level}; record it, or use a recipe that does not read it"
+        return "" if bool(column.known.any()) else nowhere
     if row.takes and getattr(sources, row.takes) is None:
         return f"evidence.for_recipe(recipe, {row.takes}={row.takes})"
     return ""
