@@ -158,6 +158,7 @@ class PolicyLoss(Loss):
         dual: bound for negative advantages; None for none.
         clip_scale: stream that multiplies both half-widths per token; None for 1.
         unit_stream: stream whose equal values make the unit of the ratio, instead of `ratio`.
+        through: whose gradient a unit's ratio carries; see `importance_ratio`.
     """
 
     low: float
@@ -166,7 +167,7 @@ class PolicyLoss(Loss):
     dual: float | None = None
     clip_scale: str | None = None
     unit_stream: str | None = None
-    needs: tuple[str, ...] = ()
+    through: Literal["token", "unit"] = "token"
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -174,7 +175,7 @@ class PolicyLoss(Loss):
 
     def ratios(self, look: Look) -> Tensor:
         """The ratio of each token [T]."""
-        return importance_ratio(look.logprob, look.logprob_old, self.units(look))
+        return importance_ratio(look.logprob, look.logprob_old, self.units(look), self.through)
 
     def units(self, look: Look) -> Tensor | None:
         """The unit of each token in which the ratio is averaged [T]; None for the token ratio."""
@@ -270,7 +271,8 @@ class ValueLoss(Loss):
         return ("value",)
 
     def __call__(self, look: Look) -> Tensor:
-        return (look.outputs["value"] - look.streams[self.target]) ** 2
+        value = look.outputs["value"]
+        return (value - look.streams[self.target].to(value.dtype)) ** 2
 
 
 @dataclass(frozen=True)

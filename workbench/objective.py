@@ -206,7 +206,7 @@ class Objective:
 
         def values(name: str, x: Tensor, there: Tensor) -> Tensor:
             counted = self._counted(name, weights, at)
-            return _known_values(name, x[at], there[at], counted, batch, at).to(logprob.dtype)
+            return _known_values(name, x[at], there[at], counted, batch, at)
 
         look = Look(
             logprob,
@@ -215,7 +215,7 @@ class Objective:
             batch,
             at,
             {name: values(name, streams[name].values, streams[name].known) for name in self.streams},
-            {name: values(name, *ColumnRef(name).at(batch, "token")) for name in self.needs},
+            {name: values(name, *ColumnRef(name).at(batch, "token")).to(logprob.dtype) for name in self.needs},
             outputs,
         )
         return look, known
