@@ -11,6 +11,7 @@ CHECKS = {
     "format": [sys.executable, "-m", "ruff", "format", "--check", "."],
     "lint": [sys.executable, "-m", "ruff", "check", "."],
     "types of the core": [sys.executable, "-m", "mypy"],
+    "README table": [sys.executable, "scripts/readme.py", "--check"],
     "import contracts": [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"],
 }
 

@@ -112,27 +112,25 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 # ------------------------------------------------------------------------------------------- read and show
 
 
-def read_rollouts(path: str) -> Rollouts:
-    """Open a file or folder of rollouts."""
-    import workbench.store
-
-    if not Path(path).exists():
-        raise Problem(f"there is no file or folder {path}")
-    return workbench.store.read(path)
-
-
 def read(options: argparse.Namespace) -> int:
     """Say what a file holds, and what its reader could not keep."""
-    rollouts = read_rollouts(options.file)
-    summary = describe(rollouts)
+    import workbench.store
+
+    rollouts, report = workbench.store.read_with_report(options.file)
+    summary = {"format": report.format, **describe(rollouts)}
     if options.json:
-        print(json.dumps({**summary, "notes": [str(note) for note in rollouts.notes]}, indent=1))
-        return 0
-    for name, value in summary.items():
-        print(f"{name:24} {'unknown' if value is None else value}")
-    for note in rollouts.notes:
-        print(f"note: {note}")
+        print(json.dumps({**summary, "notes": list(rollouts.notes)}, indent=1))
+    else:
+        print_summary(summary)
+        for note in rollouts.notes:
+            print(f"note: {note}")
     return 0
+
+
+def print_summary(summary: Mapping[str, Any]) -> None:
+    """Print names and values in two columns."""
+    for name, value in summary.items():
+        print(f"{name.replace('_', ' '):26}{'unknown' if value is None else value}")
 
 
 def describe(rollouts: Rollouts) -> dict[str, Any]:
@@ -160,9 +158,10 @@ def describe(rollouts: Rollouts) -> dict[str, Any]:
 
 def show(options: argparse.Namespace) -> int:
     """Write one offline HTML page of a file of rollouts."""
+    import workbench.store
     from workbench import show as door
 
-    print(door.html_page(read_rollouts(options.file), options.html))
+    print(door.html_page(workbench.store.read(options.file), options.html))
     return 0
 
 
@@ -202,8 +201,11 @@ def make_recipe(name: str, settings: Sequence[str]) -> Any:
 
 def credit(options: argparse.Namespace) -> int:
     """Compute the credit of every turn by one recipe; print it or write it to a file."""
-    rollouts = read_rollouts(options.file)
-    table = credit_table(rollouts, make_recipe(options.recipe, options.param))
+    import workbench.store
+
+    recipe = make_recipe(options.recipe, options.param)
+    rollouts = with_evidence(workbench.store.read(options.file), [recipe], options.policy)
+    table = credit_table(rollouts, recipe)
     if options.csv:
         with open(options.csv, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
@@ -217,12 +219,32 @@ def credit(options: argparse.Namespace) -> int:
     for path in filter(None, (options.csv, options.parquet)):
         print(f"{path}: {len(table['credit'])} turns")
     if not (options.csv or options.parquet):
-        text = [[_cell(value) for value in row] for row in zip(*table.values(), strict=True)]
-        print_table(tuple(table), text)
+        print_table(tuple(table), [[_cell(value) for value in row] for row in zip(*table.values(), strict=True)])
     unknown = sum(value is None for value in table["credit"])
     if unknown:
         print(f"{unknown} of {len(table['credit'])} turns have unknown credit (null, empty in CSV)", file=sys.stderr)
     return 0
+
+
+def with_evidence(rollouts: Rollouts, recipes: Sequence[Any], policy: Any) -> Rollouts:
+    """Fill the columns that recipes need and the rollouts do not have.
+
+    Args:
+        policy: a policy or its name, for what needs a model; None leaves that to an error that says so.
+    """
+    from workbench import evidence
+    from workbench.policy import load
+
+    player = load(policy) if isinstance(policy, str) else policy
+    try:
+        providers = evidence.for_recipe(recipes, rollouts, policy=player)
+    except evidence.MissingEvidence as error:
+        hint = "" if player else "; what needs a policy is made with --policy, e.g. --policy smollm2"
+        raise Problem(f"{error}{hint}") from error
+    recorded = {name for name, column in rollouts.batch().columns.items() if bool(column.known.any())}
+    # What was recorded stays, also where it is unknown for some: a score made here would be on another scale.
+    missing = [provider for provider in providers if not recorded & set(provider.provides)]
+    return evidence.collect(rollouts, missing) if missing else rollouts
 
 
 def credit_table(rollouts: Rollouts, recipe: Any) -> dict[str, list[Any]]:
@@ -253,26 +275,26 @@ def rollout(options: argparse.Namespace) -> int:
     from workbench.policy.base import Settings
     from workbench.rollout import play
 
-    if Path(options.out).exists() and any(Path(options.out).iterdir()):
-        raise Problem(f"{options.out} is not empty; name another folder with --out")
-    world = envs.load(options.env, hops=options.hops)
-    player = policy.load(options.policy)
-    tasks = world.tasks(options.split, options.groups, options.seed)
-    settings = Settings(temperature=options.temperature, max_new_tokens=options.max_new_tokens)
+    if Path(options.out).exists():
+        raise Problem(f"{options.out} is there already; name another folder with --out")
+    recipes = [make_recipe(name, ()) for name in filter(None, options.evidence.split(","))]
+    knobs = {} if options.hops is None else {"hops": options.hops}
+    world = envs.load(options.env or ("chain" if options.policy.startswith("tiny") else "gazetteer"), **knobs)
+    player = policy.load(options.policy, shots=getattr(world, "shots", ()), tools=world.tools)
     played = play(
         player,
         world,
-        tasks,
+        world.tasks(options.split, options.groups, options.seed),
         size=options.size,
-        settings=settings,
+        settings=Settings(temperature=options.temperature, max_new_tokens=options.max_new_tokens),
         seed=options.seed,
         max_turns=options.max_turns,
         progress=lambda done, total, text: print(f"  {done}/{total} episodes over, {text}", file=sys.stderr),
     )
-    workbench.store.write(played, options.out)
-    for name, value in describe(played).items():
-        print(f"{name:24} {'unknown' if value is None else value}")
-    print(options.out)
+    workbench.store.write(options.out, played)  # first: evidence that cannot be had must not cost the rollouts
+    if recipes:
+        workbench.store.write_column(options.out, with_evidence(played, recipes, player))
+    print_summary({**describe(played), "written to": options.out})
     return 0
 
 
@@ -317,6 +339,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("file")
     one.add_argument("--recipe", required=True, help="grpo, igpo, matchtir ...")
     one.add_argument("--param", action="append", default=[], metavar="KEY=VALUE", help="a parameter of the recipe")
+    one.add_argument("--policy", help="for recipes whose evidence needs a model, e.g. smollm2")
     one.add_argument("--csv", metavar="OUT")
     one.add_argument("--parquet", metavar="OUT")
     _add_rollout(verb(rollout))
@@ -327,15 +350,16 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_rollout(one: argparse.ArgumentParser) -> None:
     one.add_argument("--policy", default="smollm2", help="smollm2, tiny, scripted, or a Hugging Face id or path")
-    one.add_argument("--env", default="gazetteer", help="the world")
+    one.add_argument("--env", help="the world: gazetteer (the default), or chain (the default of tiny)")
     one.add_argument("--split", default="train", choices=("train", "test"))
-    one.add_argument("--hops", type=int, default=2)
+    one.add_argument("--hops", type=int, help="searches a question takes (the world's default)")
     one.add_argument("--groups", type=int, default=8, help="tasks")
     one.add_argument("--size", type=int, default=4, help="rollouts of each task")
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--temperature", type=float, default=0.7)
     one.add_argument("--max-new-tokens", type=int, default=32)
     one.add_argument("--max-turns", type=int)
+    one.add_argument("--evidence", default="", metavar="RECIPES", help="also fill what these need, e.g. igpo,matchtir")
     one.add_argument("--out", required=True, help="folder to write")
 
 
