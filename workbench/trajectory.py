@@ -120,11 +120,12 @@ class Part(_Frozen):
     mime: str = ""
 
     def __post_init__(self) -> None:
-        _require(self.kind in PART_KINDS, f"expected one of {PART_KINDS}, got {self.kind!r}", field="parts.kind")
-        _require(isinstance(self.text, str), f"expected text, got {type(self.text).__name__}", field="parts.text")
+        if not isinstance(self.text, str):
+            raise RecordError(f"expected text, got {type(self.text).__name__}", field="parts.text")
         if self.kind == "text":
             _require(not self.sha256, "a text part has no bytes; use kind='file'", field="parts.sha256")
         else:
+            _require(self.kind in PART_KINDS, f"expected one of {PART_KINDS}, got {self.kind!r}", field="parts.kind")
             good = re.fullmatch(r"[0-9a-f]{64}", self.sha256) is not None
             _require(good, f"expected 64 hex digits (sha256 of the bytes), got {self.sha256!r}", field="parts.sha256")
             _require("/" in self.mime, f"expected a media type such as 'image/png', got {self.mime!r}", field="mime")
@@ -188,8 +189,10 @@ class Message(_Frozen):
         object.__setattr__(self, "parts", tuple(self.parts))
         object.__setattr__(self, "calls", tuple(self.calls))
         object.__setattr__(self, "extra", _frozen(self.extra))
-        _require(isinstance(self.id, str) and self.id != "", f"expected an id, got {self.id!r}", field="id")
-        _require(self.role in ROLES, f"expected one of {ROLES}, got {self.role!r}", field="role")
+        if not isinstance(self.id, str) or self.id == "":
+            raise RecordError(f"expected an id, got {self.id!r}", field="id")
+        if self.role not in ROLES:
+            raise RecordError(f"expected one of {ROLES}, got {self.role!r}", field="role")
         _require(all(isinstance(p, Part) for p in self.parts), "expected Part objects", field="parts")
 
     @property
@@ -240,7 +243,8 @@ class Turn(_Frozen):
         for name in ("sampling", "rewards", "extra"):
             object.__setattr__(self, name, _frozen(getattr(self, name)))
         role = getattr(self.action, "role", None)
-        _require(role == "assistant", f"expected an assistant message, got role {role!r}", field="action")
+        if role != "assistant":
+            raise RecordError(f"expected an assistant message, got role {role!r}", field="action")
         has_why = bool(self.why_not) != self.trainable
         _require(has_why, "a turn that is not trainable needs `why_not`; a trainable one has none", field="why_not")
         _number(self.reward, "reward")
@@ -288,18 +292,21 @@ class Span(_Frozen):
     def __post_init__(self) -> None:
         where: dict[str, Any] = {"turn": self.turn if self.turn >= 0 else None}
         object.__setattr__(self, "ids", _token_ids(self.ids, where))
-        _require(self.origin in ORIGINS, f"expected one of {ORIGINS}, got {self.origin!r}", field="origin", **where)
+        if self.origin not in ORIGINS:
+            raise RecordError(f"expected one of {ORIGINS}, got {self.origin!r}", field="origin", **where)
         for name in ("logprobs", "pieces"):
             values = getattr(self, name)
             if values is None:
                 continue
             object.__setattr__(self, name, tuple(values))
-            problem = f"expected one per token ({len(self.ids)}), got {len(values)}"
-            _require(len(values) == len(self.ids), problem, field=name, **where)
+            if len(values) != len(self.ids):
+                problem = f"expected one per token ({len(self.ids)}), got {len(values)}"
+                raise RecordError(problem, field=name, **where)
         if self.logprobs is not None:
-            problem = f"only sampled tokens have log-probs, origin is {self.origin!r}"
-            _require(self.origin == "sampled", problem, field="logprobs", **where)
-            bad = next((i for i, p in enumerate(self.logprobs) if p is not None and not _is_logprob(p)), None)
+            if self.origin != "sampled":
+                problem = f"only sampled tokens have log-probs, origin is {self.origin!r}"
+                raise RecordError(problem, field="logprobs", **where)
+            bad = _first_bad_logprob(self.logprobs)
             if bad is not None:
                 problem = f"token {bad}: expected a finite number <= 0 or None (unknown), got {self.logprobs[bad]!r}"
                 raise RecordError(problem, field="logprobs", **where)
@@ -319,6 +326,14 @@ def _token_ids(values: Iterable[Any], where: Mapping[str, Any]) -> tuple[int, ..
             raise RecordError(f"expected integers, got {bad!r}", field="ids", **where) from None
     _require(not ids or min(ids) >= 0, "token ids are not negative", field="ids", **where)
     return ids
+
+
+def _first_bad_logprob(values: tuple[Any, ...]) -> int | None:
+    """Index of the first value that is no log-prob; None if all are fine."""
+    all_floats = set(map(type, values)) == {float}
+    if all_floats and math.isfinite(sum(values)) and max(values) <= 0.0:  # the usual case, without a Python loop
+        return None
+    return next((i for i, p in enumerate(values) if p is not None and not _is_logprob(p)), None)
 
 
 def _is_logprob(value: Any) -> bool:
@@ -547,8 +562,10 @@ def _turn_key(turn: Turn) -> tuple[Any, ...]:
 
 
 def _check_trajectory(t: Trajectory) -> None:
-    _require(isinstance(t.id, str) and t.id != "", f"expected an id, got {t.id!r}", field="id")
-    _require(isinstance(t.group, str) and t.group != "", f"expected a group id, got {t.group!r}", field="group")
+    if not isinstance(t.id, str) or t.id == "":
+        raise RecordError(f"expected an id, got {t.id!r}", field="id")
+    if not isinstance(t.group, str) or t.group == "":
+        raise RecordError(f"expected a group id, got {t.group!r}", field="group")
     _number(t.outcome, "outcome")
     for name, value in t.rewards.items():
         _number(value, f"rewards[{name!r}]")
@@ -562,8 +579,9 @@ def _check_trajectory(t: Trajectory) -> None:
                 if span.origin == "sampled":
                     homes.setdefault(span.turn, set()).add(number)
         for turn, numbers in homes.items():
-            problem = f"its sampled tokens stand in sequences {sorted(numbers)}; a token is stored and trained once"
-            _require(len(numbers) == 1, problem, turn=turn, field="sequences")
+            if len(numbers) > 1:
+                problem = f"its sampled tokens stand in sequences {sorted(numbers)}; a token is stored and trained once"
+                raise RecordError(problem, turn=turn, field="sequences")
 
 
 def _check_messages(t: Trajectory) -> None:
@@ -572,14 +590,15 @@ def _check_messages(t: Trajectory) -> None:
     calls: set[str] = set()
     owned = [(None, m) for m in t.prompt] + [(k, m) for k, turn in enumerate(t.turns) for m in turn.messages]
     for k, message in owned:
-        _require(message.id not in seen, f"message id {message.id!r} is used twice", turn=k, field="id")
+        if message.id in seen:
+            raise RecordError(f"message id {message.id!r} is used twice", turn=k, field="id")
         seen.add(message.id)
         for call in message.calls:
             _require(call.id not in calls, f"call id {call.id!r} is used twice", turn=k, field="calls")
             calls.add(call.id)
-        answered = message.answers is None or message.answers in calls or t.parent is not None
-        problem = f"message {message.id!r} answers call {message.answers!r}, which nobody made before it"
-        _require(answered, problem, turn=k, field="answers")
+        if message.answers is not None and message.answers not in calls and t.parent is None:
+            problem = f"message {message.id!r} answers call {message.answers!r}, which nobody made before it"
+            raise RecordError(problem, turn=k, field="answers")
 
 
 def _check_sequence(t: Trajectory, number: int, sequence: Sequence) -> None:
@@ -589,14 +608,17 @@ def _check_sequence(t: Trajectory, number: int, sequence: Sequence) -> None:
     ids = {m.id for m in t.messages}
     last = -1
     for span in sequence.spans:
-        problem = f"span points to turn {span.turn}; the trajectory has {len(t.turns)}"
-        _require(-1 <= span.turn < len(t.turns), problem, field=f"sequences[{number}]")
-        _require(span.turn >= last, f"turns run backwards ({last}, then {span.turn})", field=f"sequences[{number}]")
+        if not -1 <= span.turn < len(t.turns):
+            problem = f"span points to turn {span.turn}; the trajectory has {len(t.turns)}"
+            raise RecordError(problem, field=f"sequences[{number}]")
+        if span.turn < last:
+            raise RecordError(f"turns run backwards ({last}, then {span.turn})", field=f"sequences[{number}]")
         last = span.turn
-        known = span.message is None or span.message in ids
-        _require(known, f"span renders message {span.message!r}, which is not here", turn=span.turn, field="message")
-        problem = "sampled tokens need the turn that sampled them"
-        _require(span.origin != "sampled" or span.turn >= 0, problem, field=f"sequences[{number}]")
+        if span.message is not None and span.message not in ids:
+            problem = f"span renders message {span.message!r}, which is not here"
+            raise RecordError(problem, turn=span.turn, field="message")
+        if span.origin == "sampled" and span.turn < 0:
+            raise RecordError("sampled tokens need the turn that sampled them", field=f"sequences[{number}]")
 
 
 # ------------------------------------------------------------------------------------ groups and training
