@@ -13,10 +13,10 @@ BEGIN, END = "<!-- systems: written by scripts/readme.py -->", "<!-- end of syst
 
 def table() -> str:
     """Return the Markdown table of all systems."""
-    rows = [
-        f"| {row.number} | {row.name} | {', '.join(row.kind)} | {row.status} | {' '.join(f'`{r}`' for r in row.recipes)} |"
-        for row in catalogue.METHODS
-    ]
+    rows = []
+    for row in catalogue.METHODS:
+        recipes = " ".join(f"`{name}`" for name in row.recipes)
+        rows.append(f"| {row.number} | {row.name} | {', '.join(row.kind)} | {row.status} | {recipes} |")
     runs = sum(row.status == "runs" for row in catalogue.METHODS)
     lines = [f"{runs} of the {len(rows)} systems run so far.", "", "<details><summary>All systems</summary>", ""]
     lines += ["| # | system | kind | status | recipes |", "| --- | --- | --- | --- | --- |", *rows, "", "</details>"]
