@@ -43,7 +43,7 @@ def _card(builder: Callable[[Any], dict[str, Any]]) -> Callable[[Any, int], Pict
 
 
 def _chain(node: Node) -> dict[str, Any]:
-    return {"kind": "chain", **payload.tree(node), "formula": repr(node)}
+    return {"kind": "chain", "tree": payload.tree(node), "formula": repr(node)}
 
 
 def _rollouts(r: Rollouts, limit: int) -> Picture:

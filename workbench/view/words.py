@@ -7,7 +7,7 @@ from typing import Any
 
 from workbench.view import palette
 from workbench.view.escape import one_line, visible
-from workbench.view.html.parts import facts, words
+from workbench.view.html.parts import count, facts, words
 from workbench.view.html.transcript import story_facts
 
 
@@ -53,7 +53,8 @@ def _method_table(p: dict[str, Any]) -> str:
 
 def _overview(p: dict[str, Any]) -> str:
     kinds = ", ".join(f"{n} {kind}" for kind, n in p["group_kinds"].items())
-    return f"{p['total']:,} rollouts in {p['group_count']:,} groups ({kinds})" + "".join(f"\n{n}" for n in p["notes"])
+    said = f"{count(p['total'], 'rollout')} in {count(p['group_count'], 'group')} ({kinds})"
+    return "\n".join([said, *p["notes"]])
 
 
 def _ribbons(p: dict[str, Any]) -> str:

@@ -117,7 +117,7 @@ def objective(payload: dict[str, Any], budget: int = REPR_BYTES) -> Markup:
 
 def chain(payload: dict[str, Any], budget: int = REPR_BYTES) -> Markup:
     """Return a chain that is not part of a recipe."""
-    return frame(node(payload))
+    return frame(node(payload["tree"]))
 
 
 __all__ = ["chain", "node", "objective", "objective_table", "recipe"]

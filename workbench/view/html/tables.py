@@ -132,11 +132,12 @@ def _head(p: dict[str, Any]) -> Markup:
         th("outcome", style=right, pad="3px 22px 5px 0"),
         th("turns", style=right, pad="3px 22px 5px 0"),
         *named,
+        *([] if p["methods"] else [th("ends with", style=line, pad="3px 0 5px")]),
     )
 
 
 def _group_rows(g: dict[str, Any], p: dict[str, Any], full: float | None, decimals: int, narrow: bool) -> list[Markup]:
-    width = 3 + len(p["methods"])
+    width = 4 + len(p["methods"])
     said = facts(
         count(g["size"], "rollout"),
         f"mean outcome {palette.plain(g['mean'])}",
@@ -147,7 +148,8 @@ def _group_rows(g: dict[str, Any], p: dict[str, Any], full: float | None, decima
         }.get(g["outcomes"], ""),
     )
     title = el("span", one_line(g["id"], 80), style="font-weight:600")
-    head = tr(td(title, Markup("&ensp;"), el("span", said, style=QUIET), span=width, pad="12px 0 3px"))
+    asked = el("div", g["question"], style=f"{SMALL};white-space:nowrap")
+    head = tr(td(title, Markup("&ensp;"), el("span", said, style=QUIET), asked, span=width, pad="12px 0 3px"))
     return [head, *[_row(r, full, decimals, narrow) for r in g["rows"]]]
 
 
@@ -163,7 +165,7 @@ def _row(r: dict[str, Any], full: float | None, decimals: int, narrow: bool) -> 
         th(name, scope="row", style="font-weight:normal;white-space:nowrap", pad="2px 22px 2px 12px"),
         td(palette.plain(r["outcome"]) + ended, style=f"text-align:right{quiet}", pad="2px 22px 2px 0"),
         td(str(r["turns"]), style="text-align:right", pad="2px 22px 2px 0"),
-        *cells,
+        *(cells or [td(r["last"], style=f"{MONO};{QUIET};white-space:nowrap", pad="2px 0")]),
     )
 
 

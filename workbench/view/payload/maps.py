@@ -15,6 +15,7 @@ import numpy as np
 from workbench.batch import Batch
 from workbench.rollouts import Rollouts
 from workbench.trajectory import Group
+from workbench.view.escape import one_line
 from workbench.view.palette import STATUS, common_scale
 from workbench.view.payload.formula import stage_words
 from workbench.view.payload.records import TEXT_LIMIT, TOKEN_LIMIT, transcript
@@ -212,7 +213,15 @@ def group_overview(
 def _group(group: Group, rows: list[dict[str, Any]]) -> dict[str, Any]:
     known = [t.outcome for t in group if t.outcome is not None]
     mean = sum(known) / len(known) if known else None
-    return {"id": group.id, "size": len(group), "mean": mean, "outcomes": outcomes_of(group), "rows": rows}
+    asked = next((m.text for t in group for m in reversed(t.prompt) if m.role == "user"), "")
+    return {
+        "id": group.id,
+        "question": one_line(asked, 96),
+        "size": len(group),
+        "mean": mean,
+        "outcomes": outcomes_of(group),
+        "rows": rows,
+    }
 
 
 def _overview_row(rollouts: Rollouts, n: int, placed: list[Placed], width: int) -> dict[str, Any]:
@@ -224,6 +233,7 @@ def _overview_row(rollouts: Rollouts, n: int, placed: list[Placed], width: int) 
         "truncated": t.truncated,
         "turns": len(t.turns),
         "branch": t.parent is not None,
+        "last": one_line(t.turns[-1].action.text, 72) if t.turns else "",
         "cells": [[_cell(p.turn(k)) for k in turns[:width]] for p in placed],
     }
 
