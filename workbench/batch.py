@@ -93,7 +93,7 @@ def make_column(
     """Check and build a column.
 
     Args:
-        values: anything `torch.as_tensor` takes, or a list with None where unknown.
+        values: anything `torch.as_tensor` takes, or a list with None where unknown; Python floats become float64.
         known: bool per unit, or None if `values` says it all.
         count: how many units the level has.
 
@@ -106,6 +106,8 @@ def make_column(
         known = [v is not None for v in values]
         values = [0.0 if v is None else v for v in values]
     v = torch.as_tensor(values)
+    if v.is_floating_point() and not hasattr(values, "dtype"):
+        v = torch.as_tensor(values, dtype=torch.float64)  # Python's floats are kept as they are
     if v.ndim == 0 or len(v) != count:
         raise ValueError(f"column {name!r}: level {level!r} has {count} units, got values of shape {tuple(v.shape)}")
     k = torch.ones(count, dtype=torch.bool) if known is None else torch.as_tensor(known, dtype=torch.bool)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from adapters.common import Case, Unsupported, choose, flat, lengths, ragged, step_values, turns_of
+from adapters.common import Case, choose, flat, lengths, ragged, step_values, turns_of
 
 from workbench.evidence.answers import set_f1
 from workbench.evidence.matching import GoldCall, call_rewards, match_transport, similarity_matrix, turn_means
@@ -19,15 +19,13 @@ def _arguments(call: dict[str, Any]) -> dict[str, Any]:
 
 def matching(case: Case) -> dict[str, Any]:
     inputs, params = case["inputs"], case["params"]
-    if params.get("unmatched_reward", 0.0) != 0.0:
-        raise Unsupported("unmatched calls are worth 0 here")
     called, gold = ([GoldCall(c["name"], _arguments(c)) for c in inputs[key]] for key in ("pred_calls", "gold_calls"))
     scores = similarity_matrix(called, gold)
-    reg = params.get("ot_reg", 0.1)
+    reg, unmatched = params.get("ot_reg", 0.1), params.get("unmatched_reward", 0.0)
     return {
         "similarity": scores.tolist(),
-        "km_reward_official_greedy": call_rewards(scores, "greedy"),
-        "km_reward_true_hungarian": call_rewards(scores, "optimal"),
+        "km_reward_official_greedy": call_rewards(scores, "greedy", unmatched=unmatched),
+        "km_reward_true_hungarian": call_rewards(scores, "optimal", unmatched=unmatched),
         "ot_reward": call_rewards(scores, "transport", reg),
         "ot_plan": match_transport(scores, reg).tolist(),
     }
