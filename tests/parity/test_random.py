@@ -1,4 +1,4 @@
-"""The adapters against slow references that walk lists, on random ragged cases: zeros, ties, lone members, one-turn rows.
+"""The adapters against slow references that walk lists, on random ragged cases: zeros, ties, lone members, short rows.
 
 Each reference is written from the method's description, number by number, without the package.
 """
