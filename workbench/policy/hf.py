@@ -9,16 +9,20 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
+from workbench.policy.attention import attend_with, works_on
 from workbench.policy.base import Generation, Scores, Settings
-from workbench.policy.kv import Rows, Shape, probe_shape
-from workbench.policy.prefixes import PrefixTree, stems
+from workbench.policy.kv import Rows, Shape, causal_mask, probe_shape
+from workbench.policy.prefixes import KV, PrefixTree, common, join, stems
 from workbench.policy.sampling import draw, log_distribution, uniforms
+from workbench.policy.scoring import scores_of, token_logprobs
+
+__all__ = ["HFEngine", "token_logprobs"]
 
 LEAST_STEM = 48
 """A shared prefix gets a pass of its own if that spares this many tokens: about what a pass costs beside its tokens."""
@@ -47,6 +51,7 @@ class HFEngine:
         self.max_tokens = max_tokens
         self.tree = PrefixTree(cache_bytes if reuse else 0)
         self.shape: Shape = probe_shape(model)
+        self.shares_trunk = reuse and works_on(model)
         self._version = version
         self._lock = threading.RLock()
 
@@ -81,45 +86,57 @@ class HFEngine:
             return [Generation((), (), "length", self._version) for _ in whole]
         with self._lock, _inference(self.model):
             distinct = list(dict.fromkeys(whole)) if self.reuse else whole
-            logits, rows = self._prefill(distinct, extra=0)
+            logits, rows = self._prefill(distinct)
             index = {prompt: n for n, prompt in enumerate(distinct)} if self.reuse else None
             take = [index[p] for p in whole] if index is not None else list(range(len(whole)))
             rows = rows.take(take, room=settings.max_new_tokens)
             return self._decode(whole, logits[take], rows, settings, seeds)
 
-    def _prefill(self, prompts: list[tuple[int, ...]], extra: int) -> tuple[torch.Tensor, Rows]:
+    def _prefill(self, prompts: list[tuple[int, ...]]) -> tuple[torch.Tensor, Rows]:
         """Compute what is not known of each prompt; return the logits after it [n, V] and its keys and values."""
-        if self.reuse:
-            self._prefill_stems(prompts)
+        trunk = self._prefill_stems(prompts)
         logits, batches = [], []
         for part in _parts([len(p) for p in prompts], self.max_tokens):
             chosen = [prompts[n] for n in part]
-            rows, suffixes = self._known(chosen)
+            rows, suffixes = self._known([p[:-1] for p in chosen], chosen, trunk)
             logits.append(self._forward(rows, suffixes, keep=1)[:, -1])
             batches.append(rows)
             for n, prompt in enumerate(chosen):
                 self._remember(prompt, rows, n)
         return torch.cat(logits), Rows.stack(batches)
 
-    def _prefill_stems(self, prompts: list[tuple[int, ...]]) -> None:
-        """Compute prefixes that several prompts share, once each, shortest first."""
-        for _ in range(4):  # examples, question, turns: deeper sharing is rare and costs a pass each
+    def _prefill_stems(self, prompts: list[tuple[int, ...]]) -> KV | None:
+        """Compute prefixes that several prompts share, once each, shortest first; return what all share."""
+        for _ in range(4 if self.reuse else 0):  # examples, question, turns: deeper sharing is rare, each costs a pass
             known = [self.tree.find(p)[0] for p in prompts]
             found = stems(prompts, known, LEAST_STEM)
             found = [stem for stem in found if self.tree.find(stem)[0] < len(stem)]
             if not found:
-                return
-            rows, suffixes = self._known(found)
+                break
+            trunk = self._trunk(found)
+            rows, suffixes = self._known([s[:-1] for s in found], found, trunk)
             self._forward(rows, suffixes, keep=1)
             for n, stem in enumerate(found):
                 self._remember(stem, rows, n)
+        return self._trunk(prompts)
 
-    def _known(self, prompts: list[tuple[int, ...]]) -> tuple[Rows, list[tuple[int, ...]]]:
-        """Gather what the tree knows of each prompt, and return what is left to compute (at least one token)."""
-        found = [self.tree.find(p[:-1]) for p in prompts]
-        suffixes = [p[length:] for p, (length, _) in zip(prompts, found, strict=True)]
-        room = max(len(s) for s in suffixes)
-        return Rows.gather([parts for _, parts in found], self.shape, room), suffixes
+    def _trunk(self, prompts: list[tuple[int, ...]]) -> KV | None:
+        """Return keys and values of what all prompts begin with, as far as it is known."""
+        if not self.shares_trunk or len(prompts) < 2:
+            return None
+        shared = min(min(common(prompts[0], p), len(p) - 1) for p in prompts)
+        length, parts = self.tree.find(prompts[0][:shared])
+        return join(parts) if length else None
+
+    def _known(
+        self, heads: list[tuple[int, ...]], prompts: list[tuple[int, ...]], trunk: KV | None
+    ) -> tuple[Rows, list[tuple[int, ...]]]:
+        """Gather what the tree knows of each head behind the trunk; return what is left of each prompt to compute."""
+        skip = trunk.tokens if trunk else 0
+        found = [self.tree.find(head) for head in heads]
+        suffixes = [p[max(skip, length) :] for p, (length, _) in zip(prompts, found, strict=True)]
+        own = [list(_behind(parts, skip)) for _, parts in found]
+        return Rows.gather(own, self.shape, max(len(s) for s in suffixes), trunk), suffixes
 
     def _forward(self, rows: Rows, suffixes: Sequence[Sequence[int]], keep: int) -> torch.Tensor:
         """Run the suffixes behind the rows (which grow by them); return the logits of the last `keep` tokens."""
@@ -130,15 +147,17 @@ class HFEngine:
         for n, suffix in enumerate(suffixes):  # on the right, so that all end in the same column
             ids[n, width - len(suffix) :] = torch.tensor(suffix, dtype=torch.long)
             real[n, width - len(suffix) :] = True
-        positions, mask = rows.extend(real.to(device))
-        out = self.model(
-            input_ids=ids.to(device),
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=rows.cache(),
-            use_cache=True,
-            logits_to_keep=keep,
-        )
+        positions, columns = rows.extend(real.to(device))
+        mask = causal_mask(columns, width, self.shape.dtype) if self.shares_trunk else columns.long()
+        with attend_with(self.model, rows.trunk) if self.shares_trunk else nullcontext():
+            out = self.model(
+                input_ids=ids.to(device),
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=rows.cache(),
+                use_cache=True,
+                logits_to_keep=keep,
+            )
         return out.logits
 
     def _remember(self, tokens: Sequence[int], rows: Rows, row: int) -> None:
@@ -188,7 +207,10 @@ class HFEngine:
         top_k: int = 0,
         entropy: bool = False,
     ) -> list[Scores]:
-        """Score tokens [start, stop) of each sequence given all tokens before each, by a plain forward pass.
+        """Score tokens [start, stop) of each sequence given all tokens before each.
+
+        With `reuse`, what the sequences share before their spans, or what is still known of them, is not
+        computed again.
 
         Args:
             sequences: token ids.
@@ -200,22 +222,40 @@ class HFEngine:
         _check_spans(sequences, spans)
         if temperature <= 0:
             raise ValueError(f"expected a temperature > 0, got {temperature}: a point mass has no scores")
+        whole = [tuple(s[:stop]) for s, (_, stop) in zip(sequences, spans, strict=True)]  # nothing behind it counts
+        starts = [start for start, _ in spans]
         results: dict[int, Scores] = {}
         with self._lock, _inference(self.model):
-            for part in _parts([len(s) for s in sequences], self.max_tokens):
-                rows = Rows.gather([[] for _ in part], self.shape, max(len(sequences[n]) for n in part))
-                keep = max(len(sequences[n]) - spans[n][0] for n in part) + 1
-                logits = self._forward(rows, [tuple(sequences[n]) for n in part], keep=keep)
-                for row, n in enumerate(part):
-                    start, stop = (place - len(sequences[n]) + logits.shape[1] for place in spans[n])
-                    ids = torch.tensor(list(sequences[n][spans[n][0] : spans[n][1]]), device=logits.device)
-                    results[n] = scores_of(logits[row, start - 1 : stop - 1], ids, temperature, top_k, entropy)
-        return [results[n] for n in range(len(sequences))]
+            trunk = self._prefill_stems([s[:start] for s, start in zip(whole, starts, strict=True)])
+            for part in _parts([len(s) for s in whole], self.max_tokens):
+                logits = self._span_logits([whole[n] for n in part], [starts[n] for n in part], trunk)
+                for n, rows in zip(part, logits, strict=True):
+                    ids = torch.tensor(whole[n][starts[n] :], dtype=torch.long, device=rows.device)
+                    results[n] = scores_of(rows, ids, temperature, top_k, entropy)
+        return [results[n] for n in range(len(whole))]
 
-    def load(self, weights: Mapping[str, torch.Tensor]) -> int:
-        """Take new weights (a whole state dict); what was computed with the old ones is forgotten."""
+    def _span_logits(
+        self, sequences: list[tuple[int, ...]], starts: list[int], trunk: KV | None
+    ) -> Iterator[torch.Tensor]:
+        """Yield the logits [n, V] from which the tokens of each sequence from its start on are predicted."""
+        rows, suffixes = self._known(
+            [s[: start - 1] for s, start in zip(sequences, starts, strict=True)], sequences, trunk
+        )
+        counts = [len(s) - start for s, start in zip(sequences, starts, strict=True)]
+        logits = self._forward(rows, suffixes, keep=max(counts) + 1)
+        for row, count in enumerate(counts):
+            yield logits[row, logits.shape[1] - 1 - count : logits.shape[1] - 1]
+
+    def load(self, weights: Mapping[str, torch.Tensor] | None) -> int:
+        """Take new weights; what was computed with the old ones is forgotten.
+
+        Args:
+            weights: a whole state dict (tied weights once or twice); None if the model was changed in place.
+        """
         with self._lock:
-            self.model.load_state_dict(weights)
+            if weights is not None:
+                _check_weights(self.model, weights)
+                self.model.load_state_dict(weights, strict=False)
             self.tree.clear()
             self._version += 1
             return self._version
@@ -231,36 +271,12 @@ class _Sample:
         return Generation(tuple(self.ids), tuple(self.logprobs), reason, version)
 
 
-def scores_of(logits: torch.Tensor, ids: torch.Tensor, temperature: float, top_k: int, entropy: bool) -> Scores:
-    """Return the scores of tokens [n] from the logits before each [n, V]."""
-    logp = log_distribution(logits, temperature)
-    top = logp.topk(top_k, dim=-1) if top_k else None
-    return Scores(
-        logprobs=logp.gather(1, ids[:, None])[:, 0],
-        entropy=-(logp.exp() * logp).sum(-1) if entropy else None,
-        top_ids=None if top is None else top.indices,
-        top_logprobs=None if top is None else top.values,
-    )
-
-
-def token_logprobs(
-    model: Any, ids: torch.Tensor, attention_mask: torch.Tensor | None = None, *, temperature: float = 1.0
-) -> torch.Tensor:
-    """Return the log-prob of every token given those before it; gradients flow.
-
-        out[b, t] = log_softmax(logits[b, t] / temperature)[ids[b, t + 1]]
-
-    Args:
-        model: causal model of transformers.
-        ids: [B, T] token ids, padded on the right.
-        attention_mask: [B, T], 0 at padding; None if there is none.
-        temperature: the one it was sampled with.
-
-    Returns:
-        [B, T - 1] float32; entry t belongs to token t + 1. What stands at padding means nothing.
-    """
-    logits = model(input_ids=ids, attention_mask=attention_mask, use_cache=False).logits[:, :-1]
-    return log_distribution(logits, temperature).gather(-1, ids[:, 1:, None])[..., 0]
+def _behind(parts: Sequence[KV], skip: int) -> Iterator[KV]:
+    """Yield what follows the first `skip` tokens."""
+    for part in parts:
+        if skip < part.tokens:
+            yield part.part(skip, part.tokens)
+        skip = max(0, skip - part.tokens)
 
 
 @contextmanager
@@ -300,6 +316,20 @@ def _check(prompts: Sequence[Sequence[int]], settings: Settings, seeds: Sequence
                 f"prompt {n} has {len(prompt)} tokens; with max_new_tokens={settings.max_new_tokens} that is more "
                 f"than the {limit} positions of the model; shorten the context or lower max_new_tokens"
             )
+
+
+def _check_weights(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
+    """Refuse a state dict that is not this model's; the second name of a tied weight may be missing."""
+    own = model.state_dict()
+    given = {own[name].data_ptr() for name in weights if name in own}
+    missing = [name for name, value in own.items() if name not in weights and value.data_ptr() not in given]
+    strange = [name for name in weights if name not in own]
+    if missing or strange:
+        raise ValueError(
+            f"expected the whole state dict of {type(model).__name__}: {len(missing)} missing (first {missing[:3]}), "
+            f"{len(strange)} unknown (first {strange[:3]}); merge adapters before loading, or change the model in "
+            "place and call load(None)"
+        )
 
 
 def _check_spans(sequences: Sequence[Sequence[int]], spans: Sequence[tuple[int, int]]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from workbench.policy.prefixes import KV
+from workbench.policy.prefixes import KV, join
 
 
 class Shape(NamedTuple):
@@ -22,10 +22,10 @@ class Shape(NamedTuple):
     device: torch.device
 
     def empty(self, rows: int, columns: int) -> KV:
-        """Return zeroed buffers [layers, rows, heads, columns, dim]."""
+        """Return buffers [layers, rows, heads, columns, dim] that hold anything."""
         make = (self.layers, rows, self.heads, columns)
-        keys = torch.zeros(*make, self.key_dim, dtype=self.dtype, device=self.device)
-        return KV(keys, torch.zeros(*make, self.value_dim, dtype=self.dtype, device=self.device))
+        keys = torch.empty(*make, self.key_dim, dtype=self.dtype, device=self.device)
+        return KV(keys, torch.empty(*make, self.value_dim, dtype=self.dtype, device=self.device))
 
 
 def probe_shape(model: Any) -> Shape:
@@ -55,21 +55,33 @@ def probe_shape(model: Any) -> Shape:
     return Shape(len(cache.layers), keys.shape[1], keys.shape[-1], values.shape[-1], keys.dtype, keys.device)
 
 
+def causal_mask(real: torch.Tensor, new: int, dtype: torch.dtype) -> torch.Tensor:
+    """Return what each of the last `new` columns may see of columns [B, C]: [B, 1, new, C], 0 or -inf.
+
+    A column sees the tokens up to itself. One in a gap sees itself, so that its softmax is defined.
+    """
+    columns = torch.arange(real.shape[1], device=real.device)
+    at = columns[-new:, None]
+    seen = (real[:, None, :] & (columns <= at)) | (columns == at)
+    return torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, -torch.inf)[:, None]
+
+
 class Rows:
-    """Keys and values of B token sequences side by side, each with gaps where it has no token.
+    """Keys and values of B token sequences: a trunk they share, and side by side what is their own.
 
     Args:
-        buffer: [layers, B, heads, columns, dim], the first `filled` columns in use.
+        buffer: [layers, B, heads, columns, dim], the first `filled` columns in use; gaps hold zeros.
         real: [B, columns] bool, where a row has a token.
         filled: columns in use.
+        trunk: the tokens all rows begin with, stored once; None if there are none.
     """
 
-    def __init__(self, buffer: KV, real: torch.Tensor, filled: int):
-        self.buffer, self.real, self.filled = buffer, real, filled
+    def __init__(self, buffer: KV, real: torch.Tensor, filled: int, trunk: KV | None = None):
+        self.buffer, self.real, self.filled, self.trunk = buffer, real, filled, trunk
 
     @classmethod
-    def gather(cls, parts: Sequence[Sequence[KV]], shape: Shape, room: int) -> Rows:
-        """Lay known prefixes side by side, ending in the same column, with room for `room` more columns."""
+    def gather(cls, parts: Sequence[Sequence[KV]], shape: Shape, room: int, trunk: KV | None = None) -> Rows:
+        """Lay what follows the trunk side by side, ending in the same column, with room for `room` more columns."""
         lengths = [sum(kv.tokens for kv in row) for row in parts]
         filled = max(lengths)
         buffer = shape.empty(len(parts), filled + room)
@@ -77,15 +89,17 @@ class Rows:
         for n, row in enumerate(parts):
             at = filled - lengths[n]
             real[n, at:filled] = True
+            buffer.keys[:, n, :, :at] = 0
+            buffer.values[:, n, :, :at] = 0
             for kv in row:
                 buffer.keys[:, n, :, at : at + kv.tokens] = kv.keys
                 buffer.values[:, n, :, at : at + kv.tokens] = kv.values
                 at += kv.tokens
-        return cls(buffer, real, filled)
+        return cls(buffer, real, filled, trunk)
 
     @classmethod
     def stack(cls, batches: Sequence[Rows]) -> Rows:
-        """Put batches below each other; narrower ones get a gap on the left."""
+        """Put batches with the same trunk below each other; narrower ones get a gap on the left."""
         if len(batches) == 1:
             return batches[0]
         filled = max(b.filled for b in batches)
@@ -100,7 +114,7 @@ class Rows:
                 mine[place] = theirs[:, :, :, : b.filled]
             real[at : at + len(b), filled - b.filled :] = b.real[:, : b.filled]
             at += len(b)
-        return cls(buffer, real, filled)
+        return cls(buffer, real, filled, batches[0].trunk)
 
     def __len__(self) -> int:
         return self.real.shape[0]
@@ -110,12 +124,12 @@ class Rows:
         index = torch.tensor(rows, device=self.real.device)
         columns = self.real.shape[1] if room == 0 else self.filled + room
         used = slice(0, self.filled)
-        fresh = [t.new_zeros(t.shape[0], len(rows), t.shape[2], columns, t.shape[4]) for t in self.buffer]
+        fresh = [t.new_empty(t.shape[0], len(rows), t.shape[2], columns, t.shape[4]) for t in self.buffer]
         for new, old in zip(fresh, self.buffer, strict=True):
             new[:, :, :, used] = old[:, index, :, used]
         real = self.real.new_zeros(len(rows), columns)
         real[:, used] = self.real[index, used]
-        return Rows(KV(*fresh), real, self.filled)
+        return Rows(KV(*fresh), real, self.filled, self.trunk)
 
     def extend(self, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Announce columns that are about to be computed.
@@ -124,13 +138,13 @@ class Rows:
             real: [B, n] bool, which of them hold a token.
 
         Returns:
-            their positions [B, n], and the attention mask [B, columns in use + n].
+            their positions [B, n], and which columns hold a token [B, columns in use + n].
         """
         n = real.shape[1]
-        before = self.real[:, : self.filled].sum(1, keepdim=True)
+        before = self.real[:, : self.filled].sum(1, keepdim=True) + self.trunk_tokens
         positions = (before + real.long().cumsum(1) - 1).clamp(min=0)
         self.real[:, self.filled : self.filled + n] = real
-        return positions, self.real[:, : self.filled + n].long()
+        return positions, self.real[:, : self.filled + n]
 
     def cache(self) -> Any:
         """Return these rows as a cache of transformers; a forward pass with it writes into this buffer."""
@@ -141,9 +155,17 @@ class Rows:
         return Cache(layers=layers)
 
     def read(self, row: int, start: int) -> KV:
-        """Return a copy of the tokens of a row from its `start`-th on."""
-        columns = self.real[row, : self.filled].nonzero()[:, 0][start:]
-        return KV(self.buffer.keys[:, row][:, :, columns], self.buffer.values[:, row][:, :, columns])
+        """Return a copy of the tokens of a row (the trunk's count) from its `start`-th on."""
+        columns = self.real[row, : self.filled].nonzero()[:, 0][max(0, start - self.trunk_tokens) :]
+        own = KV(self.buffer.keys[:, row][:, :, columns], self.buffer.values[:, row][:, :, columns])
+        if self.trunk is None or start >= self.trunk_tokens:
+            return own
+        return join([self.trunk.part(start, self.trunk_tokens), own])
+
+    @property
+    def trunk_tokens(self) -> int:
+        """Length of the trunk."""
+        return 0 if self.trunk is None else self.trunk.tokens
 
 
 @lru_cache(maxsize=1)

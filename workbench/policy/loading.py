@@ -10,7 +10,7 @@ import torch
 
 from workbench.envs.base import Tool
 from workbench.policy.base import Engine, Policy, Renderer
-from workbench.policy.renderers import ANSWER, SEARCH, PlainText, Shot
+from workbench.policy.renderers import ANSWER, SEARCH, ChatTemplate, PlainText, Shot
 from workbench.policy.scripted import Script, ScriptedEngine
 
 
@@ -57,8 +57,6 @@ def make_renderer(kind: str, tokenizer: Any, shots: Sequence[Shot], tools: Seque
     if kind == "plain":
         return PlainText(tokenizer, shots, tools)
     if kind == "chat":
-        from workbench.policy.renderers.chat import ChatTemplate
-
         return ChatTemplate(tokenizer, shots, tools)
     raise ValueError(f"expected renderer 'plain', 'chat' or a Renderer, got {kind!r}")
 

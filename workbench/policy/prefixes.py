@@ -34,6 +34,11 @@ class KV(NamedTuple):
         return self.keys.numel() * self.keys.element_size() + self.values.numel() * self.values.element_size()
 
 
+def join(parts: Sequence[KV]) -> KV:
+    """Return consecutive parts as one copy."""
+    return KV(torch.cat([p.keys for p in parts], 2), torch.cat([p.values for p in parts], 2))
+
+
 @dataclass(eq=False)
 class _Node:
     tokens: tuple[int, ...]

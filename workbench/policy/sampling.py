@@ -40,7 +40,7 @@ def log_distribution(logits: torch.Tensor, temperature: float = 1.0, top_p: floa
 
 def nucleus(probs: torch.Tensor, top_p: float) -> torch.Tensor:
     """Return which tokens [..., V] are in the smallest set of most likely tokens that reaches `top_p`."""
-    ordered, order = probs.sort(-1, descending=True, stable=True)
+    ordered, order = torch.sort(probs, dim=-1, descending=True, stable=True)
     before = ordered.cumsum(-1) - ordered  # the first token always stays: nothing comes before it
     return torch.zeros_like(probs, dtype=torch.bool).scatter(-1, order, before < top_p)
 
@@ -48,12 +48,13 @@ def nucleus(probs: torch.Tensor, top_p: float) -> torch.Tensor:
 def uniforms(seed: int, count: int) -> torch.Tensor:
     """Return the random numbers of one generation, one a position: [count] float64 in [0, 1).
 
-    Position t has the same number whatever `count` is, whatever else is in the batch, on any machine (Philox is
-    counter-based and specified bit for bit).
+    Position t has the same number whatever `count` is, whatever else is in the batch, on any machine (Philox-4x64 is
+    counter-based and specified bit for bit; the upper 53 bits of each word are used).
     """
     if not 0 <= seed < 2**128:
         raise ValueError(f"expected a seed in [0, 2**128), got {seed}")
-    return torch.from_numpy(np.random.Generator(np.random.Philox(key=seed)).random(count))
+    words = np.random.Philox(key=seed).random_raw(count)
+    return torch.from_numpy((words >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
 
 def draw(logprobs: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:

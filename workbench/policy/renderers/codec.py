@@ -91,9 +91,10 @@ class Codec:
         return tuple(i for i in everything if "\n" in self.decode([i]))
 
     @cached_property
-    def special_ids(self) -> frozenset[int]:
-        """Control tokens (end of turn, padding ...)."""
-        return frozenset(self.tokenizer.all_special_ids)
+    def control_ids(self) -> frozenset[int]:
+        """Control tokens: end of turn, padding, and what chat templates are made of."""
+        added = getattr(self.tokenizer, "added_tokens_decoder", {})
+        return frozenset(self.tokenizer.all_special_ids) | {i for i, token in added.items() if token.special}
 
     def overlapping(self, ids: Sequence[int], start: int, stop: int) -> tuple[int, int]:
         """Return the [first, last) tokens that overlap characters [start, stop) of the text of `ids`.

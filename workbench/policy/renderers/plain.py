@@ -8,7 +8,9 @@ Answer: Euro
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from workbench.envs.base import Tool
@@ -81,22 +83,35 @@ class PlainText:
         return self.codec.newline_ids
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> list[Span]:
-        """Render the worked examples and the messages before the first turn."""
+        """Render the worked examples and the messages before the first turn.
+
+        The whole text is tokenised at once (a line break that ends one part may merge with what follows); a token
+        belongs to the part its first character stands in.
+        """
         strange = [tool.name for tool in tools if tool.name not in self._labels]
         if strange:
             raise ValueError(f"PlainText was made for the tools {list(self._labels)}, not {strange}; pass `tools=`")
-        head = [self._span(shots, "prompt")] if (shots := self.shots_text()) else []
-        return head + [self._message(m, "prompt", -1) for m in messages]
+        parts = [(self.shots_text(), None), *((self.line_of(m), m.id) for m in messages)]
+        ids = self.encode("".join(text for text, _ in parts))
+        ends = list(accumulate(len(text) for text, _ in parts))
+        pieces = self.pieces(ids)
+        starts = accumulate((len(piece) for piece in pieces[:-1]), initial=0)
+        homes = [min(bisect_right(ends, start), len(parts) - 1) for start in starts] if ids else []
+        spans = []
+        for home, (_, message) in enumerate(parts):
+            mine = slice(bisect_left(homes, home), bisect_right(homes, home))
+            spans.append(Span(tuple(ids[mine]), "prompt", message=message, pieces=pieces[mine]))
+        return [span for span in spans if len(span)]
 
     def observation(self, messages: Sequence[Message], turn: int, *, closed: bool) -> list[Span]:
         """Render what came back; a generation that ran out of tokens is closed by an inserted newline."""
         closing = [] if closed else [self._span("\n", "inserted", turn)]
-        return closing + [self._message(m, "observation", turn) for m in messages]
+        return closing + [self._span(self.line_of(m), "observation", turn, m.id) for m in messages]
 
     def parse(self, token_ids: Sequence[int], message_id: str) -> Message:
         """Read one line: `Search: x` is a call of search; anything else is a call with an error."""
         ids = list(token_ids)
-        control = next((n for n, i in enumerate(ids) if i in self.codec.special_ids), len(ids))
+        control = next((n for n, i in enumerate(ids) if i in self.codec.control_ids), len(ids))
         text = self.codec.decode(ids[:control]).split("\n", 1)[0]
         call = self.read_line(text, f"{message_id}.call0")
         return Message(message_id, "assistant", parts=text, calls=(call,))  # type: ignore[arg-type]
@@ -141,11 +156,11 @@ class PlainText:
             lines += [f"{self._labels[name]}: {one_line(value)}", f"Result: {one_line(result)}"]
         return "\n".join([*lines, f"{self._answer_label}: {one_line(answer)}"]) + "\n"
 
-    def _message(self, message: Message, origin: Origin, turn: int) -> Span:
-        text = one_line(message.text)
+    def line_of(self, message: Message) -> str:
+        """Return the line of a message; a system message has a blank line after it."""
         leads = {"user": "Question: ", "tool": "Result: ", "assistant": "", "system": ""}
         gap = "\n" if message.role == "system" else ""
-        return self._span(f"{leads[message.role]}{text}\n{gap}", origin, turn, message.id)
+        return f"{leads[message.role]}{one_line(message.text)}\n{gap}"
 
     def _span(self, text: str, origin: Origin, turn: int = -1, message: str | None = None) -> Span:
         ids = self.encode(text)

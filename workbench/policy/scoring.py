@@ -1,0 +1,42 @@
+"""Log-probs of tokens that are there already: as an engine reports them, and as a learner differentiates them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from workbench.policy.base import Scores
+from workbench.policy.sampling import log_distribution
+
+
+def scores_of(logits: torch.Tensor, ids: torch.Tensor, temperature: float, top_k: int, entropy: bool) -> Scores:
+    """Return the scores of tokens [n] from the logits before each [n, V]."""
+    logp = log_distribution(logits, temperature)
+    top = logp.topk(top_k, dim=-1) if top_k else None
+    return Scores(
+        logprobs=logp.gather(1, ids[:, None])[:, 0],
+        entropy=-(logp.exp() * logp).sum(-1) if entropy else None,
+        top_ids=None if top is None else top.indices,
+        top_logprobs=None if top is None else top.values,
+    )
+
+
+def token_logprobs(
+    model: Any, ids: torch.Tensor, attention_mask: torch.Tensor | None = None, *, temperature: float = 1.0
+) -> torch.Tensor:
+    """Return the log-prob of every token given those before it; gradients flow.
+
+        out[b, t] = log_softmax(logits[b, t] / temperature)[ids[b, t + 1]]
+
+    Args:
+        model: causal model of transformers.
+        ids: [B, T] token ids, padded on the right.
+        attention_mask: [B, T], 0 at padding; None if there is none.
+        temperature: the one it was sampled with.
+
+    Returns:
+        [B, T - 1] float32; entry t belongs to token t + 1. What stands at padding means nothing.
+    """
+    logits = model(input_ids=ids, attention_mask=attention_mask, use_cache=False).logits[:, :-1]
+    return log_distribution(logits, temperature).gather(-1, ids[:, 1:, None])[..., 0]
