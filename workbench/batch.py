@@ -9,7 +9,7 @@ tokens, each token once, ordered by (trajectory, turn, position). Nothing is eve
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -179,6 +179,13 @@ class Batch:
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
         _in_order("turn_trajectory", self.turn_trajectory)
         _in_order("token_turn", self.token_turn)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {f.name: dict(v) if isinstance(v := getattr(self, f.name), Mapping) else v for f in fields(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, MappingProxyType(value) if isinstance(value, dict) else value)
 
     @classmethod
     def of_maps(
