@@ -184,6 +184,8 @@ class Odd:
             await asyncio.sleep(60)
         if self.kind == "slow":
             await asyncio.sleep(0.5)
+        if self.kind == "same id":
+            return Step((Message("q", "user", "again"),))
         if self.kind == "nan":
             return Step(columns={"x": float("nan")})
         return Step((Message(f"{message.id}.0", "user", "more"),), columns={"word": "hm", "unknown": None, "n": 2})
@@ -203,14 +205,19 @@ class Plain(Odd):
 
 @pytest.mark.parametrize("world", [Odd(), Plain()])
 def test_a_failing_slow_or_hanging_tool_touches_its_own_episode_only(world):
-    kinds = ["good", "fails", "slow", "hangs", "nan", "no reset"]
+    kinds = ["good", "fails", "slow", "hangs", "nan", "same id", "no reset"]
     tasks = [Task(kind.replace(" ", "-"), kind) for kind in kinds]
     policy = Policy("p", Repeats(), Characters())
     got = dict(zip(kinds, play(policy, world, tasks, size=1, max_turns=3, step_timeout_s=1.0), strict=True))
     assert (got["good"].outcome, len(got["good"].turns)) == (0.0, 3)
     assert (got["slow"].outcome, len(got["slow"].turns)) == (0.0, 3)
     assert got["good"].turns[0].rewards == {"unknown": None, "n": 2.0} and got["good"].turns[0].extra == {"word": "hm"}
-    for kind, why in (("fails", "boom"), ("hangs", "no reply within 1 s"), ("nan", "finite")):
+    for kind, why in (
+        ("fails", "boom"),
+        ("hangs", "no reply within 1 s"),
+        ("nan", "finite"),
+        ("same id", "used twice"),
+    ):
         t = got[kind]
         assert t.outcome is None and t.stop_reason.startswith("error: ") and why in t.stop_reason
         assert not t.turns[-1].trainable and why in t.turns[-1].why_not

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import threading
-from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
+from workbench._async import in_thread
+from workbench._async import run as run_anywhere
 from workbench.envs.base import Environment, Step, Task
 from workbench.policy.base import Generation, Policy, Settings
 from workbench.rollouts import Rollouts
 from workbench.seeds import seed_for
-from workbench.trajectory import Message, Span, Trajectory, Turn
+from workbench.trajectory import Message, Origin, Span, Trajectory, Turn
 from workbench.trajectory import Sequence as TokenSequence
 
-Result = TypeVar("Result")
 Report = Callable[[int, int, str], None]
 """Called as (episodes over, episodes in all, what is going on)."""
 
@@ -89,7 +88,7 @@ def play(
 
     Args: see `play_async`.
     """
-    return _run(
+    return run_anywhere(
         play_async(
             policy,
             env,
@@ -250,13 +249,14 @@ async def _take_turn(table: _Table, episode: Episode, generation: Generation) ->
     try:
         turn = replace(turn, state_key=episode.env.state_key)
         reply = await _step(episode.env, turn.action, table.timeout_s)
-        turn = _answered(turn, reply)
-    except Exception as error:  # whatever a tool does, the other episodes go on
-        why = f"environment step failed: {_named(error)}"
+        whole = _answered(turn, reply)
+        Trajectory(episode.id, episode.task.id, prompt=episode.prompt, turns=(*episode.turns, whole))  # is it sound?
+    except Exception as error:  # whatever a tool does or returns, the other episodes go on
+        why = f"the step failed: {_named(error)}"
         episode.turns.append(replace(turn, trainable=False, why_not=why))
         episode.stop_reason = f"error: {why}"
         return
-    episode.turns.append(turn)
+    episode.turns.append(whole)
     _end_or_go_on(table, episode, reply, closed=generation.stop_reason == "stop")
 
 
@@ -295,14 +295,14 @@ def _tail(spans: list[Span], start: int, turn: int) -> list[Span]:
         at += len(span)
         if skip < len(span):
             pieces = None if span.pieces is None else span.pieces[skip:]
-            origin = "template" if span.origin == "template" else "observation"
+            origin: Origin = "template" if span.origin == "template" else "observation"
             out.append(Span(span.ids[skip:], origin, turn, span.message, pieces=pieces))
     return out
 
 
 def _as_context(span: Span) -> Span:
     """Return a re-rendered span as context: before any turn of its sequence, never sampled."""
-    origin = span.origin if span.origin == "template" else "prompt"
+    origin: Origin = span.origin if span.origin == "template" else "prompt"
     return Span(span.ids, origin, -1, span.message, pieces=span.pieces)
 
 
@@ -338,58 +338,12 @@ def _trajectory(table: _Table, episode: Episode) -> Trajectory:
 
 async def _step(env: Environment, action: Message, timeout_s: float) -> Step:
     """Step a world, written synchronously or not; a plain function runs in a thread, so that it blocks nobody."""
-    made = env.step(action) if inspect.iscoroutinefunction(env.step) else _in_thread(env.step, action)
+    step: Any = env.step
+    made = step(action) if inspect.iscoroutinefunction(step) else in_thread(lambda: step(action))
     try:
         return await asyncio.wait_for(made, timeout_s)
     except TimeoutError:
         raise TimeoutError(f"no reply within {timeout_s:g} s") from None
-
-
-def _in_thread(function: Callable[[Message], Any], action: Message) -> asyncio.Future[Any]:
-    """Call a function in a daemon thread of its own: one that never returns keeps no process alive."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
-
-    def settle(result: Any, error: BaseException | None) -> None:
-        if future.done():  # timed out meanwhile
-            return
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)
-
-    def call() -> None:
-        try:
-            outcome = (function(action), None)
-        except Exception as error:
-            outcome = (None, error)
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(settle, *outcome)
-
-    threading.Thread(target=call, daemon=True).start()
-    return future
-
-
-def _run(coroutine: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine to its end, in a thread of its own if this one already runs a loop (a notebook's does)."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(coroutine)
-    started: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any] | None]] = []
-
-    async def main() -> Result:
-        started.append((asyncio.get_running_loop(), asyncio.current_task()))
-        return await coroutine
-
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(asyncio.run, main())
-        try:
-            return future.result()
-        except KeyboardInterrupt:
-            for loop, task in started:
-                loop.call_soon_threadsafe(task.cancel)  # type: ignore[union-attr]
-            raise
 
 
 def _named(error: BaseException) -> str:

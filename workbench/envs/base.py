@@ -65,7 +65,12 @@ class Step:
 
 @runtime_checkable
 class Environment(Protocol):
-    """A world, and one episode in it. `fresh()` gives another episode that shares what is heavy (an index)."""
+    """A world, and one episode in it. `fresh()` gives another episode that shares what is heavy (an index).
+
+    A world may also have `max_turns` (turns of an episode; a rollout's default), `shots` (worked examples for the
+    prompt) and `oracle()` (what it knows about the present state). `step` may be a plain function: it then runs in a
+    thread.
+    """
 
     @property
     def tools(self) -> tuple[Tool, ...]:

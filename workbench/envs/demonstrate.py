@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from workbench.envs.hop import ARGUMENT
 from workbench.envs.oracle import Call
-from workbench.trajectory import Message, ToolCall, Trajectory, Turn
+from workbench.trajectory import Message, Part, ToolCall, Trajectory, Turn
 
 if TYPE_CHECKING:
     from workbench.envs.base import Task
@@ -83,4 +83,4 @@ def _message(call: Call, turn: int) -> Message:
     value = call["arguments"][ARGUMENT[call["name"]]]
     line = f"{call['name'].capitalize()}: {value}"
     made = ToolCall(f"turn{turn}.call0", call["name"], raw=line, arguments=call["arguments"])
-    return Message(f"turn{turn}", "assistant", line, calls=(made,))  # type: ignore[arg-type]
+    return Message(f"turn{turn}", "assistant", (Part(text=line),), calls=(made,))

@@ -47,7 +47,7 @@ class Gazetteer(Hop):
     hops: int = 2
     distractors: int | None = None
     seed: int = 0
-    asks: tuple[str, ...] = ("currency", "continent", "language", "population")
+    asks: tuple[str, ...] = ("currency", "language", "population")
     results: int = 1
     limit: int = 2000
     max_turns: int = 0
@@ -82,9 +82,10 @@ class Gazetteer(Hop):
 
     @property
     def shots(self) -> list[Shot]:
-        """Three worked examples, of countries that no train or test question starts from."""
+        """Three worked examples, of countries that no train or test question starts from; they ask in `asks`' order."""
         mixed = _mixed(_questions(self.hops, self.asks, "shots"), "shots", self.seed)
-        return [shot_of(task) for task in _one_a_country(mixed)[:3]]
+        in_turn = sorted(mixed[: len(self.asks)], key=lambda task: self.asks.index(task.data["asks"]))
+        return [shot_of(task) for task in _one_a_country([*in_turn, *mixed[len(self.asks) :]])[:3]]
 
     def _with_documents(self, task: Task) -> Task:
         if self.distractors is None:

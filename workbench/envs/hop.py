@@ -11,12 +11,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 from workbench.envs.answers import exact_match
 from workbench.envs.base import Step, Task, Tool
 from workbench.envs.index import Index
-from workbench.trajectory import Message, ToolCall
+from workbench.trajectory import Message, Part, ToolCall
 
 SEARCH = Tool(
     "search",
@@ -48,6 +48,10 @@ def cut(text: str, limit: int) -> str:
         'abcd [2 more characters cut]'
     """
     return text if len(text) <= limit else f"{text[:limit]} [{len(text) - limit} more characters cut]"
+
+
+def _text(text: str) -> tuple[Part, ...]:
+    return (Part(text=text),)
 
 
 def problem_of(call: ToolCall) -> str | None:
@@ -152,7 +156,7 @@ class Hop(ABC):
         found = hashlib.blake2b("\n".join(sorted(self._progress.found)).encode(), digest_size=6).hexdigest()
         return f"{self._task.id}|{found}" + ("|done" if self._progress.done else "")
 
-    def fresh(self) -> Hop:
+    def fresh(self) -> Self:
         """Return a new episode of the same world; the documents are shared."""
         other = copy(self)
         other._task, other._progress = None, Progress()
@@ -161,7 +165,7 @@ class Hop(ABC):
     def reset(self, task: Task, seed: int = 0) -> tuple[Message, ...]:
         """Begin a task; return its question. These worlds draw nothing, so the seed changes nothing."""
         self._task, self._progress = task, Progress()
-        return (Message("question", "user", task.question),)
+        return (Message("question", "user", _text(task.question)),)
 
     async def step(self, message: Message) -> Step:
         """Answer an action (see `respond`)."""
@@ -182,10 +186,10 @@ class Hop(ABC):
             text = self._make(call)
             if text is not None:
                 replies.append(
-                    Message(f"{message.id}.{number}", "tool", cut(text, self.limit), call.name, answers=call.id)
+                    Message(f"{message.id}.{number}", "tool", _text(cut(text, self.limit)), call.name, answers=call.id)
                 )
         if not message.calls:
-            replies.append(Message(f"{message.id}.0", "user", NO_SUCH_CALL))
+            replies.append(Message(f"{message.id}.0", "user", _text(NO_SUCH_CALL)))
         self._progress = self._progress.after_turn()
         after = self._progress
         columns = {"malformed": malformed, **self.columns(self.task, before, after)}
