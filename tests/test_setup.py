@@ -19,11 +19,15 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
 def load_setup():
-    spec = importlib.util.spec_from_file_location("setup_script", ROOT / "scripts" / "setup.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["setup_script"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    sys.path.insert(0, str(ROOT / "scripts"))  # as when it is run by path
+    try:
+        spec = importlib.util.spec_from_file_location("setup_script", ROOT / "scripts" / "setup.py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["setup_script"] = module  # dataclasses look their module up
+        spec.loader.exec_module(module)
+        return module
+    finally:
+        sys.path.remove(str(ROOT / "scripts"))
 
 
 setup = load_setup()
@@ -131,9 +135,11 @@ def test_an_interrupted_set_up_goes_on_where_it_was(steps, blow):
     steps.fail["b"] = blow
     with pytest.raises(type(blow)):
         steps.call(*stages)
-    assert [path.name for path in steps.folder.iterdir()] == ["a.json"]  # nothing half done
+    assert sorted(path.name for path in steps.folder.iterdir()) == ["a.json", "started"]  # nothing half done
+    assert (steps.folder / "started").read_text() == "b"
     steps.fail.clear()
     assert steps.call(*stages)[0] == ["b", "c"]
+    assert not (steps.folder / "started").exists()
 
 
 def test_an_interrupted_stage_that_was_done_before_loses_its_stamp(steps):
@@ -143,6 +149,26 @@ def test_an_interrupted_stage_that_was_done_before_loses_its_stamp(steps):
         steps.call(steps.stage("a", "1.1"))  # may have left anything
     steps.fail.clear()
     assert steps.call(steps.stage("a", "1.0"))[0] == ["a"]
+
+
+def test_half_installed_packages_are_forgotten(tmp_path, monkeypatch):
+    def package(name: str, *files: str, record: bool = True) -> Path:
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        if record:
+            (info / "RECORD").write_text("".join(f"{file},,\n" for file in files))
+        return info
+
+    (tmp_path / "whole.py").write_text("")
+    whole, torn, gone = package("whole", "whole.py"), package("torn", record=False), package("gone", "gone.py")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    venv = setup.Venv(tmp_path / ".venv")
+    monkeypatch.setattr(setup.Venv, "python", Path(sys.executable))
+    code = setup.HALF_INSTALLED.replace("distributions()", f"distributions(path=[{str(tmp_path)!r}])")
+    monkeypatch.setattr(setup, "HALF_INSTALLED", code)
+    assert sorted(venv.mend()) == ["gone-1.0.dist-info", "torn-1.0.dist-info"]
+    assert whole.exists() and not torn.exists() and not gone.exists()
 
 
 def test_a_torn_stamp_is_no_stamp(steps):
