@@ -65,15 +65,15 @@ class Rollouts:
     def __iter__(self) -> Iterator[Trajectory]:
         return iter(self.trajectories)
 
-    def __getitem__(self, key: int | str | slice | Iterable[int]) -> Any:
-        """Return one trajectory (by position or id), or the `Rollouts` of a slice or of positions."""
+    def __getitem__(self, key: int | str | slice | Iterable[int | str]) -> Any:
+        """Return one trajectory (by position or id), or the `Rollouts` of a slice, of positions or of ids."""
         if isinstance(key, int):
             return self.trajectories[key]
         if isinstance(key, str):
             if key not in self.by_id:
                 raise KeyError(f"no trajectory {key!r}; there are {len(self)}, the first {list(self.by_id)[:3]}")
             return self.by_id[key]
-        chosen = list(range(len(self))[key]) if isinstance(key, slice) else list(key)
+        chosen = list(range(len(self))[key]) if isinstance(key, slice) else [self._position(k) for k in key]
         kept = self.batch().select(chosen)
         out = Rollouts(
             tuple(self.trajectories[i] for i in chosen),
@@ -83,6 +83,13 @@ class Rollouts:
         )
         out.__dict__["_batch"] = kept  # what a branch knows through a parent left out (turn index, prefix) stays known
         return out
+
+    def _position(self, key: int | str) -> int:
+        if not isinstance(key, str):
+            return key
+        if key not in self.by_id:
+            raise KeyError(f"no trajectory {key!r}; there are {len(self)}, the first {list(self.by_id)[:3]}")
+        return list(self.by_id).index(key)
 
     @cached_property
     def by_id(self) -> Mapping[str, Trajectory]:
