@@ -1,0 +1,203 @@
+"""The gold-answer probe: how likely the policy finds the gold answer after every turn. Fills `gold_logprob`.
+
+    gold_logprob_t = mean over the gold answer's tokens j of  log pi(a_j | what the agent saw after turn t, a_<j)
+
+The answer is forced where the agent would write next, in the policy's own format (`Renderer.answer_probe`). All turns,
+rollouts and aliases of a group are scored together; what they share goes through the model once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+
+from workbench.evidence.answers import gold_answers
+from workbench.evidence.base import Meter, Provider, Reads, Sees, Values
+from workbench.evidence.contexts import Tokens, after_turn, before_turn
+from workbench.policy.base import Policy
+from workbench.policy.fingerprint import weights_hash
+from workbench.policy.hf import HFEngine
+from workbench.policy.packed import check_packing, score_pack
+from workbench.policy.token_tree import LIMIT, Range, pack
+from workbench.rollouts import Rollouts
+from workbench.trajectory import Group, RecordError, Trajectory
+
+Aliases = Literal["first", "best", "mean"]
+BEFORE = -1
+"""The place before a trajectory's first own turn."""
+
+
+class Probe(NamedTuple):
+    """One forced answer.
+
+    Args:
+        member: index of the trajectory in its group.
+        turn: after this turn, or `BEFORE`.
+        ids: what the agent saw there, and the answer in its format.
+        span: [start, stop) of the answer's tokens in `ids`.
+    """
+
+    member: int
+    turn: int
+    ids: Tokens
+    span: Range
+
+
+@dataclass(frozen=True)
+class GoldProbe(Provider):
+    """Ask the policy after every turn how likely the gold answer is: `gold_logprob` and `gold_logprob_start`.
+
+        gold_logprob[t]     = mean_j log pi(a_j | context after turn t and its observation, a_<j)
+        gold_logprob_start  = the same where the trajectory's own story begins: after the prompt; for a branch after
+                              the last turn it shares with its parent
+
+    Their differences telescope: the gains of a trajectory's turns sum to its last value minus the start. The answer
+    is tokenised in place; a token that overlaps it counts. Log-probs are the policy's own, at temperature 1.
+
+    Unknown: after the last turn (unless `after_last`), without a gold answer, without tokens.
+
+    Args:
+        policy: whose belief is asked; its renderer gives the form of the answer.
+        aliases: of several accepted answers, "first" asks for the first only; "best" takes the likeliest at each place
+            (it may change from turn to turn); "mean" the mean of their log-probs.
+        after_last: also ask after the last turn (which, as a rule, has just answered).
+        limit: most tokens of one masked pass (see `workbench.policy.token_tree`).
+
+    Source: Wang et al., IGPO, arXiv 2510.14967, sec. 3; released `info_gain.py`, `vectorized_gt_logprob.py`.
+    Differs: the release forces "Now there's enough information to answer</think><answer>..." whatever the agent's
+        format; here it is the renderer's own answer (`Answer: ...`, a call of the answering tool). The first release
+        cut the answer's tokens by lengths of separately tokenised text, which merges shift; here (as in its second) by
+        place in the text. Only the first alias is asked there, as is the default here.
+    """
+
+    policy: Policy = field(metadata={"key": False})
+    aliases: Aliases = "first"
+    after_last: bool = False
+    limit: int = field(default=LIMIT, metadata={"key": False})  # changes rounding only
+    _seen: dict[Any, Any] = field(
+        default_factory=dict, init=False, repr=False, compare=False, metadata={"key": False}
+    )  # what is costly to find out about the weights of a version; never a result
+
+    provides: ClassVar[Mapping[str, str]] = {"gold_logprob": "turn", "gold_logprob_start": "trajectory"}
+    sees: ClassVar[tuple[Sees, ...]] = ("gold",)
+    reads: ClassVar[tuple[Reads, ...]] = ("tokens", "gold")
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.policy, Policy):
+            raise TypeError(f"expected a Policy whose beliefs are asked, got {type(self.policy).__name__}")
+        if self.aliases not in ALIASES:
+            raise ValueError(f"expected aliases of {sorted(ALIASES)}, got {self.aliases!r}")
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The fields, and what a forced answer looks like."""
+        return {**super().parameters, "policy": self.policy.name, "form": self.form}
+
+    @property
+    def form(self) -> str:
+        """How an answer is forced, shown on "Paris"."""
+        return "".join(self.policy.renderer.pieces(self.policy.renderer.answer_probe("Paris")[0]))
+
+    @property
+    def model(self) -> str:
+        """Hash of the weights; of an engine whose weights are elsewhere, its policy's name and version."""
+        engine = self.policy.engine
+        if not isinstance(engine, HFEngine):
+            return f"{self.policy.name} version {engine.version}"
+        changes = (engine.version, sum(p._version for p in engine.model.parameters()))  # counts changes in place
+        if self._seen.get("changes") != changes:
+            self._seen.update(changes=changes, model=weights_hash(engine.model))
+        return self._seen["model"]
+
+    @property
+    def policy_version(self) -> int:
+        """Version of the weights asked."""
+        return self.policy.engine.version
+
+    def check(self, rollouts: Rollouts) -> None:
+        """Refuse rollouts of which nothing can be probed.
+
+        Raises:
+            RecordError: no trajectory has tokens, or none has a gold answer; says what to do.
+        """
+        if not len(rollouts):
+            return
+        if not any(t.has_tokens for t in rollouts):
+            problem = "no trajectory has tokens, and the gold-answer probe continues them; play the tasks with a policy"
+            raise RecordError(problem, field="sequences")
+        if not any(gold_answers(t) for t in rollouts):
+            problem = "no trajectory has a gold answer to probe for; give gold={'answer': ...}"
+            raise RecordError(problem, field="gold")
+
+    async def compute(self, group: Group, meter: Meter) -> Mapping[str, Values]:
+        """Probe all turns and rollouts of a group at once."""
+        probes = self.probes(group)
+        scores = self.score([p.ids for p in probes], [p.span for p in probes], meter)
+        found: dict[tuple[int, int], list[float]] = {}
+        for probe, score in zip(probes, scores, strict=True):
+            found.setdefault((probe.member, probe.turn), []).append(float(score.double().mean()))
+        value = {place: ALIASES[self.aliases](means) for place, means in found.items()}
+        return {
+            "gold_logprob": Values.of([value.get((m, k)) for m, t in enumerate(group) for k in range(len(t.turns))]),
+            "gold_logprob_start": Values.of([value.get((m, BEFORE)) for m in range(len(group))]),
+        }
+
+    def probes(self, group: Group) -> list[Probe]:
+        """List the forced answers of a group: members in order, their places in order, the aliases of each."""
+        others = {t.id: t for t in group}
+        return [
+            Probe(member, turn, (*context, *ids), (len(context) + start, len(context) + stop))
+            for member, trajectory in enumerate(group)
+            for turn, context in self._places(trajectory, others)
+            for ids, (start, stop) in self._answers(trajectory)
+        ]
+
+    def _places(self, trajectory: Trajectory, others: Mapping[str, Trajectory]) -> list[tuple[int, Tokens]]:
+        if not trajectory.turns or not trajectory.has_tokens:
+            return []
+        last = len(trajectory.turns) - (0 if self.after_last else 1)
+        seen = {BEFORE: before_turn(trajectory, 0, others)}
+        seen.update({turn: after_turn(trajectory, turn, others) for turn in range(last)})
+        return [(turn, context) for turn, context in seen.items() if context is not None]
+
+    def _answers(self, trajectory: Trajectory) -> list[tuple[list[int], Range]]:
+        golds = gold_answers(trajectory) or []
+        forced = [self.policy.renderer.answer_probe(gold) for gold in golds[: 1 if self.aliases == "first" else None]]
+        for gold, (_, (start, stop)) in zip(golds, forced, strict=False):
+            if start >= stop:
+                problem = f"the gold answer {gold!r} has no tokens; give a text or leave it out"
+                raise RecordError(problem, trajectory=trajectory.id, field="gold")
+        return forced
+
+    def score(self, sequences: Sequence[Tokens], spans: Sequence[Range], meter: Meter) -> list[torch.Tensor]:
+        """Score the spans: packed where the model is at hand, else as the engine does it.
+
+        Returns:
+            per sequence the log-probs of its span.
+        """
+        engine = self.policy.engine
+        if not sequences:
+            return []
+        if not isinstance(engine, HFEngine):
+            meter.count(calls=len(sequences), tokens=sum(stop for _, stop in spans))
+            return [scores.logprobs for scores in engine.score(sequences, spans)]
+        tree = pack(sequences, spans)
+        meter.count(calls=len(sequences), tokens=len(tree))
+        with engine._lock:  # it may be sampling in another thread
+            if "checked" not in self._seen:
+                self._seen["checked"] = check_packing(engine.model)
+            return score_pack(engine.model, tree, limit=self.limit)
+
+
+def _first(means: Sequence[float]) -> float:
+    return means[0]
+
+
+def _mean(means: Sequence[float]) -> float:
+    return sum(means) / len(means)
+
+
+ALIASES: dict[str, Callable[[Sequence[float]], float]] = {"first": _first, "best": max, "mean": _mean}
