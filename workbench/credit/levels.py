@@ -10,29 +10,22 @@ from torch import Tensor
 from workbench.batch import Batch, Level
 from workbench.credit.core import Credit, Stage, stage
 from workbench.credit.rules import Deeper, Higher
-from workbench.segments import seg_count, seg_last, seg_sum
+from workbench.segments import seg_count, seg_sum
 
 
-def _carry_drops(out: Credit, credit: Credit, source: Tensor) -> Credit:
-    """Take drops along to the units that came from dropped ones."""
+def _below(credit: Credit, batch: Batch, to: Level, values: Tensor, known: Tensor) -> Credit:
+    """Credit of a lower level; what came from a dropped unit is dropped."""
     if credit.dropped is None:
-        return out
-    inside = source >= 0
-    for i, reason in enumerate(credit.reasons):
-        out = out.drop(inside & (credit.dropped[source.clamp_min(0)] == i + 1), reason)
-    return out
+        return Credit(values, to, known)
+    dropped = batch.down(credit.dropped, credit.level, to)
+    return Credit(values, to, known & (dropped == 0), dropped, credit.reasons)
 
 
 def _spread(credit: Credit, batch: Batch, to: Level) -> Credit:
     if credit.level == to:
         return credit
-    holder = batch.up(to, credit.level)
-    if bool((holder < 0).any()):
-        inside = holder >= 0
-        safe = holder.clamp_min(0)
-        values = torch.where(inside, credit.values[safe], torch.zeros((), dtype=torch.float64))
-        return _carry_drops(Credit(values, to, credit.known[safe] & inside), credit, holder)
-    return _carry_drops(Credit(credit.values[holder], to, credit.known[holder]), credit, holder)
+    values, known = (batch.down(x, credit.level, to) for x in (credit.values, credit.known))
+    return _below(credit, batch, to, values, known)
 
 
 def spread(to: Level) -> Stage:
@@ -43,17 +36,16 @@ def spread(to: Level) -> Stage:
 def _place(credit: Credit, batch: Batch, to: Level, elsewhere: str) -> Credit:
     if credit.level == to:
         return credit
-    holder = batch.up(to, credit.level)
-    n = len(holder)
-    ends = seg_last(holder, len(credit))
-    at = torch.nonzero(ends >= 0).flatten()
-    values = torch.zeros(n, dtype=torch.float64)
-    values[ends[at]] = credit.values[at]
-    there = torch.zeros(n, dtype=torch.bool)
-    there[ends[at]] = True
-    inside = (holder >= 0) & credit.known[holder.clamp_min(0)] if len(credit) else torch.zeros(n, dtype=torch.bool)
-    known = inside & (there if elsewhere == "unknown" else torch.ones_like(there))
-    return _carry_drops(Credit(values, to, known), credit, holder)
+    ends = batch.last(to, credit.level)
+    at = ends[ends >= 0]
+    values = torch.zeros(batch.count(to), dtype=torch.float64)
+    values[at] = credit.values[ends >= 0]
+    known = batch.down(credit.known, credit.level, to)
+    if elsewhere == "unknown":
+        there = torch.zeros_like(known)
+        there[at] = True
+        known = known & there
+    return _below(credit, batch, to, values, known)
 
 
 def place(to: Level, elsewhere: Literal["zero", "unknown"] = "zero") -> Stage:

@@ -38,24 +38,30 @@ def _finish(credit: Credit, values: Tensor, alone: Tensor, kept: Tensor, singlet
     return out.drop(alone, ALONE) if singleton == "drop" else out
 
 
-def _baseline(credit: Credit, batch: Batch, key: Tensor, size: int, loo: bool, weights: ColumnRef | None) -> Tensor:
-    """Mean of each unit's peers, itself left out or not."""
-    x, known = credit.values, credit.known
-    w = None if weights is None else number(weights, batch, credit.level)
-    if not loo:
-        return _gather(seg_mean(x, key, size, known, w), key, 0.0)  # type: ignore[arg-type]
-    mass = torch.ones_like(x) if w is None else w
-    total, count = seg_sum(x * mass, key, size, known), seg_sum(mass * torch.ones_like(x), key, size, known)
-    others = _gather(count, key, 0.0) - mass
-    return (_gather(total, key, 0.0) - x * mass) / torch.where(others == 0, torch.ones_like(x), others)
+def _shifted(credit: Credit, key: Tensor, size: int) -> Tensor:
+    """Values minus the largest of their peers: equal peers are exactly 0, so no rounding noise becomes credit."""
+    return credit.values - _gather(seg_max(credit.values, key, size, credit.known), key, 0.0)
+
+
+def _others_mean(x: Tensor, key: Tensor, size: int, known: Tensor, mass: Tensor) -> Tensor:
+    """Mean of each unit's peers, itself left out; 0 without any."""
+    total = _gather(seg_sum(x * mass, key, size, known), key, 0.0) - x * mass
+    others = _gather(seg_count(key, size, known), key, 1) - 1
+    weight = _gather(seg_sum(mass, key, size, known), key, 0.0) - mass
+    return torch.where(others > 0, total / torch.where(weight == 0, torch.ones_like(x), weight), torch.zeros_like(x))
 
 
 def _center(
     credit: Credit, batch: Batch, peers: PeersLike, singleton: Singleton, leave_one_out: bool, weights: ColumnRef | None
 ) -> Credit:
     key, size = keyed(credit, batch, peers)
-    mean = _baseline(credit, batch, key, size, leave_one_out, weights)
-    return _finish(credit, credit.values - mean, _alone(credit, key, size), credit.values, singleton)
+    x = _shifted(credit, key, size)
+    mass = torch.ones_like(x) if weights is None else x.new_ones(()) * number(weights, batch, credit.level)
+    if leave_one_out:
+        mean = _others_mean(x, key, size, credit.known, mass)
+    else:
+        mean = _gather(seg_mean(x, key, size, credit.known, mass), key, 0.0)
+    return _finish(credit, x - mean, _alone(credit, key, size), credit.values, singleton)
 
 
 def center(
@@ -80,10 +86,10 @@ def center(
     return stage(center, _center, same_level, params)
 
 
-def _spread_of(credit: Credit, key: Tensor, size: int, ddof: int, eps: float, eps_root: float, least: float) -> Tensor:
-    """Divisor per unit: sqrt(var + eps_root) + eps, or 1 where that root is not above `least`."""
-    root = torch.sqrt(seg_var(credit.values, key, size, credit.known, ddof) + eps_root)
-    return _gather(torch.where(root <= least, torch.ones_like(root), root + eps), key, 1.0)
+def _divisor(var: Tensor, eps: float, eps_root: float, least: float) -> Tensor:
+    """sqrt(var + eps_root) + eps, or 1 where that root is not above `least`."""
+    root = torch.sqrt(var + eps_root)
+    return torch.where(root <= least, torch.ones_like(root), root + eps)
 
 
 def _scale(
@@ -102,7 +108,8 @@ def _scale(
         mean = _gather(seg_mean(credit.values, key, size, credit.known), key, 0.0)
         divisor = torch.where(mean.abs() <= least, torch.ones_like(mean), mean + eps)
     else:
-        divisor = _spread_of(credit, key, size, ddof, eps, eps_root, least)
+        var = seg_var(credit.values, key, size, credit.known, ddof)
+        divisor = _gather(_divisor(var, eps, eps_root, least), key, 1.0)
     y = credit.values / divisor
     return _finish(credit, y, _alone(credit, key, size), credit.values / (1.0 + eps), singleton)
 
@@ -161,9 +168,9 @@ def _zscore(
 def _standard(credit: Credit, key: Tensor, size: int, ddof: int, eps: float, eps_root: float, least: float) -> Tensor:
     """(x - mean) / spread, exactly 0 where all peers are equal."""
     x, known = credit.values, credit.known
-    flat = _gather(seg_max(x, key, size, known) == seg_min(x, key, size, known), key, True)
-    gap = torch.where(flat, torch.zeros_like(x), x - _gather(seg_mean(x, key, size, known), key, 0.0))
-    return gap / _spread_of(credit, key, size, ddof, eps, eps_root, least)
+    mean = seg_mean(x, key, size, known)
+    divisor = _divisor(seg_var(x, key, size, known, ddof, mean), eps, eps_root, least)
+    return (x - _gather(mean, key, 0.0)) / _gather(divisor, key, 1.0)
 
 
 def zscore(

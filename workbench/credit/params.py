@@ -52,11 +52,7 @@ class ColumnRef:
     def at(self, batch: Batch, level: Level) -> tuple[Tensor, Tensor]:
         """Values and known flags at a level (copied down if the column is above it)."""
         column = batch[self.name]
-        if column.level == level:
-            return column.values, column.known
-        holder = batch.up(level, column.level)
-        inside = holder >= 0
-        return column.values[holder.clamp_min(0)], column.known[holder.clamp_min(0)] & inside
+        return tuple(batch.down(x, column.level, level) for x in (column.values, column.known))  # type: ignore[return-value]
 
     def __call__(self, credit: Credit, batch: Batch) -> Tensor:
         """As a predicate: true where the column is known and not 0."""

@@ -137,5 +137,7 @@ def _without_untrainable(credit: Credit, batch: Batch) -> Credit:
     """Take turns that must not be trained out of the loss."""
     if "trainable" not in batch.columns or credit.level not in ("token", "turn"):
         return credit
-    trainable = column("trainable")(credit, batch)
-    return credit if bool(torch.all(trainable)) else credit.drop(~trainable, "not trainable")
+    flag = batch["trainable"]
+    if bool(torch.all(flag.known & (flag.values != 0))):
+        return credit
+    return credit.drop(~column("trainable")(credit, batch), "not trainable")
