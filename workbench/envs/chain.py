@@ -58,7 +58,8 @@ class Chain(Hop):
         hops: searches a question takes, 1 to 6; the last one finds the code.
         distractors: facts of a task that do not lead to the answer; half of them about things of the chain.
         seed: of the worked examples.
-        max_turns: turns of an episode; 0 is `hops` + 3, so that two mistakes can be mended.
+        max_turns: turns of an episode; 0 is `hops` + 3, so that two mistakes can be mended. The oracle counts with it:
+            set it here, not in the rollout.
         limit: characters of an observation; what is longer is cut and says so.
 
     Example:
