@@ -113,8 +113,7 @@ def credits(r: Rollouts) -> dict[str, Credit]:
 # JupyterLab's sanitiser (4.6, packages/apputils/src/sanitizer.ts): elements, attributes and style values that survive,
 # here only those we mean to use, and the values stricter than it (its own expressions match too much).
 ELEMENTS = frozenset(
-    ("div", "span", "p", "h3", "h4", "pre", "details", "summary")
-    + ("table", "caption", "thead", "tbody", "tr", "td", "th")
+    ("div", "span", "p", "pre", "details", "summary") + ("table", "caption", "thead", "tbody", "tr", "td", "th")
 )
 ATTRIBUTES = {"*": {"style", "title"}, "td": {"colspan"}, "th": {"colspan", "scope"}, "details": {"open"}}
 LENGTH = r"-?(?:\d*\.)?\d+(?:px|em|%)|0"

@@ -14,9 +14,11 @@ from workbench.credit import Credit
 from workbench.recipes.base import Recipe
 from workbench.rollouts import Rollouts
 from workbench.view import html, payload
+from workbench.view.escape import one_line
 from workbench.view.html.parts import PAGE_BYTES
 from workbench.view.page import page
 from workbench.view.reprs import PAGE_TEXT, Picture
+from workbench.view.words import plain_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -200,5 +202,6 @@ def write_page(path: str | Path, title: str, things: list[Any], lead: str = "") 
     pictures = [t.picture(wide=True) if isinstance(t, View) else picture(t, PAGE_TEXT) for t in things]
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(title, [p.make(p.data, budget) for p in pictures], lead), encoding="utf-8")
+    sections = [(one_line(plain_text(p.data).partition("\n")[0], 120), p.make(p.data, budget)) for p in pictures]
+    path.write_text(page(title, sections, lead), encoding="utf-8")
     return path

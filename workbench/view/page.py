@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from workbench.view.escape import esc
-from workbench.view.tags import Markup
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
@@ -21,16 +20,16 @@ summary:focus-visible { outline: 2px solid rgba(0,114,178,.8); outline-offset: 2
 """
 
 
-def page(title: str, sections: list[Markup], lead: str = "") -> str:
+def page(title: str, sections: list[tuple[str, str]], lead: str = "") -> str:
     """Return a whole HTML document.
 
     Args:
         title: of the document and its first heading.
-        sections: views, in order.
+        sections: (what it shows in a few words, its HTML), in order.
         lead: one sentence under the title.
     """
     opening = f"<p>{esc(lead)}</p>" if lead else ""
-    body = "\n".join(f"<section>{section}</section>" for section in sections)
+    body = "\n".join(f'<section aria-label="{esc(name)}">{section}</section>' for name, section in sections)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{esc(POLICY)}">\n'

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 
@@ -82,6 +83,7 @@ def wash(step: int) -> str:
     return f"rgba({NEGATIVE if step < 0 else POSITIVE},{alpha})"
 
 
+@lru_cache(maxsize=256)
 def mark(status: str, step: int = 0) -> str:
     """Return the inline style of a unit: its wash if it has credit, else the mark of its status."""
     if status == "v" and step:
@@ -102,6 +104,7 @@ def digits(scale: float | None) -> int:
     return min(6, max(0, 2 - max(0, size) if size >= -1 else 1 - size))
 
 
+@lru_cache(maxsize=8192)
 def number(value: float | None, decimals: int = 2, *, signed: bool = True) -> str:
     """Return a number with sign and fixed decimals; unknown is "unknown", exact zero "0".
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from workbench.view.escape import esc
 
@@ -13,6 +14,12 @@ class Markup(str):
     """HTML that was made here; a plain `str` is always text."""
 
     __slots__ = ()
+
+
+@lru_cache(maxsize=8192)
+def _attribute(value: str) -> str:
+    """Escape an attribute; the same few styles and titles come thousands of times."""
+    return esc(value)
 
 
 def markup(child: str) -> Markup:
@@ -42,7 +49,7 @@ def el(
         '<td style="text-align:right" colspan="2">a &lt; b</td>'
     """
     all_attrs = {"style": style, "title": title, **(attrs or {})}
-    opened = name + "".join(f' {key}="{esc(str(value))}"' for key, value in all_attrs.items() if value != "")
+    opened = name + "".join(f' {key}="{_attribute(str(value))}"' for key, value in all_attrs.items() if value != "")
     if name in VOID:
         return Markup(f"<{opened}>")
     return Markup(f"<{opened}>{join(children)}</{name}>")

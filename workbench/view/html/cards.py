@@ -16,6 +16,7 @@ from workbench.view.html.parts import (
     frame,
     heading,
     note,
+    only,
     size,
     table,
     td,
@@ -30,7 +31,7 @@ NUMERIC = frozenset({"tokens", "count", "values", "unknown", "id", "log-prob", "
 def card(payload: dict[str, Any], budget: int = REPR_BYTES) -> Markup:
     """Return a card as HTML of at most about `budget` bytes."""
     head = [heading(payload["title"], facts(*payload["facts"]))]
-    shown, hidden = fitting([[_grid(t)] for t in payload["tables"]], budget - size(head) - 500)
+    shown, hidden = fitting([only(_grid(t)) for t in payload["tables"]], budget - size(head) - 500)
     return frame(*head, *shown, note(f"{count(hidden, 'table')} not shown.") if hidden else "")
 
 

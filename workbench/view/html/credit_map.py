@@ -15,6 +15,7 @@ from workbench.view.html.parts import (
     RULE,
     SMALL,
     TABLE,
+    Version,
     bar,
     count,
     details,
@@ -54,7 +55,7 @@ def credit_map(payload: dict[str, Any], budget: int = REPR_BYTES) -> Markup:
         legend(payload),
         subheading("The text", _reading(story)),
     ]
-    turns = [_turn_versions(t, k, methods, scale["full"], decimals) for k, t in enumerate(story["turns"])]
+    turns = (_turn_versions(t, k, methods, scale["full"], decimals) for k, t in enumerate(story["turns"]))
     shown, hidden = fitting(turns, budget - size(head) - 1_000)
     return frame(*head, *shown, left_out(hidden, budget))
 
@@ -169,21 +170,34 @@ def _count(n: int) -> Markup:
 
 def _turn_versions(
     t: dict[str, Any], k: int, methods: Sequence[dict[str, Any]], full: float | None, decimals: int
-) -> list[Markup]:
+) -> list[Version]:
     """Return a turn in full, with its first method alone, and as one line: the fullest that fits is shown."""
-    rows = [_washed_row(t, k, m, full, decimals) for m in methods]
-    line = note(one_line(action_text(t["action"])[0], 200) + " (shortened to keep this view small)")
-    if not rows:
-        rows = [tr(td(washes.whole(*action_text(t["action"]), {"value": None, "status": "v"}, None, 2)))]
-    shown = 1 if len(action_text(t["action"])[0]) > MANY_CHARACTERS else MANY_METHODS
-    names = ", ".join(m["name"] for m in methods[shown:])
-    rest = details([el("span", f"the same turn under {names}", style=QUIET)], _rows(rows[shown:])) if names else ""
-    fewer = note("Other methods are left out here to keep this view small.") if len(rows) > 1 else ""
-    return [
-        turn_box(turn_head(t), _rows(rows[:shown]), rest, *after(t)),
-        turn_box(turn_head(t), _rows(rows[:1]), fewer, *after(t)),
-        turn_box(turn_head(t), line),
-    ]
+    text = action_text(t["action"])[0]
+
+    def washed(some: Sequence[dict[str, Any]]) -> list[Markup]:
+        return [_washed_row(t, k, m, full, decimals) for m in some] or [_bare_row(t)]
+
+    def whole() -> Markup:
+        open_ones = 1 if len(text) > MANY_CHARACTERS else MANY_METHODS
+        names = ", ".join(m["name"] for m in methods[open_ones:])
+        rest = Markup("")
+        if names:
+            label = el("span", f"the same turn under {names}", style=QUIET)
+            rest = details([label], _rows(washed(methods[open_ones:])))
+        return turn_box(turn_head(t), _rows(washed(methods[:open_ones])), rest, *after(t))
+
+    def first() -> Markup:
+        fewer = note("Other methods are left out here to keep this view small.") if len(methods) > 1 else ""
+        return turn_box(turn_head(t), _rows(washed(methods[:1])), fewer, *after(t))
+
+    def line() -> Markup:
+        return turn_box(turn_head(t), note(one_line(text, 200) + " (shortened to keep this view small)"))
+
+    return [Version(len(text) * max(1, len(methods)), whole), Version(len(text), first), Version(0, line)]
+
+
+def _bare_row(t: dict[str, Any]) -> Markup:
+    return tr(td(washes.whole(*action_text(t["action"]), {"value": None, "status": "v"}, None, 2)))
 
 
 def _rows(rows: Sequence[str]) -> Markup:

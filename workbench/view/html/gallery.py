@@ -6,7 +6,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from workbench.view import palette
-from workbench.view.html.parts import PAGE_BYTES, QUIET, RULE, count, details, facts, fitting, note, size, subheading
+from workbench.view.html.parts import (
+    PAGE_BYTES,
+    QUIET,
+    RULE,
+    count,
+    details,
+    facts,
+    fitting,
+    note,
+    only,
+    size,
+    subheading,
+)
 from workbench.view.html.tables import group_overview
 from workbench.view.html.transcript import prompt, story_facts, transcript_turns
 from workbench.view.tags import Markup, el, join
@@ -15,7 +27,7 @@ from workbench.view.tags import Markup, el, join
 def gallery(overview: dict[str, Any], stories: Sequence[dict[str, Any]], budget: int = PAGE_BYTES) -> Markup:
     """Return an overview and, folded, the transcripts that fit in `budget` bytes."""
     top = group_overview(overview, budget // 3)
-    shown, hidden = fitting([[_story(s)] for s in stories], budget - size([top]) - 2_000)
+    shown, hidden = fitting((only(_story(s)) for s in stories), budget - size([top]) - 2_000)
     hidden += overview["total"] - len(stories)
     more = (
         note(f"{count(hidden, 'more transcript')} not shown: this page is kept under {budget // 1000:,} kB.")

@@ -8,8 +8,8 @@ rows, right alignment, hover), which every cell and row here overrides.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from workbench.view import palette
 from workbench.view.tags import Markup, el, join
@@ -34,10 +34,13 @@ def frame(*children: str) -> Markup:
 
 
 def heading(text: str, note: str = "") -> Markup:
-    """Return the title of a view, with a quiet remark beside it."""
+    """Return the title of a view, with a quiet remark beside it.
+
+    No `h3`: a notebook would number it and list it among its own headings.
+    """
     beside = el("span", note, style=f"font-weight:normal;font-size:13px;{QUIET}") if note else Markup("")
     gap = Markup("&ensp;") if note else Markup("")
-    return el("h3", text, gap, beside, style="font-size:16px;font-weight:600;line-height:1.4;margin:0 0 6px;padding:0")
+    return el("div", text, gap, beside, style="font-size:16px;font-weight:600;line-height:1.4;margin:0 0 6px;padding:0")
 
 
 def subheading(text: str, note: str = "") -> Markup:
@@ -45,7 +48,7 @@ def subheading(text: str, note: str = "") -> Markup:
     beside = el("span", note, style=f"font-weight:normal;{QUIET}") if note else Markup("")
     gap = Markup("&ensp;") if note else Markup("")
     return el(
-        "h4", text, gap, beside, style="font-size:13px;font-weight:600;line-height:1.5;margin:22px 0 6px;padding:0"
+        "div", text, gap, beside, style="font-size:13px;font-weight:600;line-height:1.5;margin:22px 0 6px;padding:0"
     )
 
 
@@ -215,7 +218,24 @@ def key_line(scale: dict[str, Any], rollouts: int) -> Markup:
 # ---------------------------------------------------------------------------------------------- budgets
 
 
-def fitting(pieces: Iterable[Sequence[Markup]], room: int) -> tuple[list[Markup], int]:
+class Version(NamedTuple):
+    """One way to draw a piece of a view.
+
+    Args:
+        least: bytes it has at least; where they do not fit it is not even made.
+        make: makes it.
+    """
+
+    least: int
+    make: Callable[[], Markup]
+
+
+def only(piece: Markup) -> tuple[Version, ...]:
+    """Return the versions of a piece that has one."""
+    return (Version(len(piece), lambda: piece),)
+
+
+def fitting(pieces: Iterable[Sequence[Version]], room: int) -> tuple[list[Markup], int]:
     """Take pieces while they fit, each in the fullest of its versions that does.
 
     Args:
@@ -228,13 +248,13 @@ def fitting(pieces: Iterable[Sequence[Markup]], room: int) -> tuple[list[Markup]
     taken: list[Markup] = []
     left_out = 0
     for versions in pieces:
-        size = {v: len(v.encode()) for v in versions}
-        fits = [v for v in versions if size[v] <= room] if not left_out else []
-        if not fits:
+        made = (v.make() for v in versions if v.least <= room)
+        fits = None if left_out else next((m for m in made if len(m.encode()) <= room), None)
+        if fits is None:
             left_out += 1
             continue
-        taken.append(fits[0])
-        room -= size[fits[0]]
+        taken.append(fits)
+        room -= len(fits.encode())
     return taken, left_out
 
 

@@ -18,6 +18,7 @@ from workbench.view.html.parts import (
     frame,
     heading,
     note,
+    only,
     size,
     spelled,
     table,
@@ -37,7 +38,7 @@ def ribbons(payload: dict[str, Any], budget: int = REPR_BYTES) -> Markup:
     turns = payload["turns"]
     title = f"{payload['title']}, stage by stage" if payload["title"] else "Stage by stage"
     head = _head(turns)
-    rows = [[_row(step, len(turns), air=k > 0 and step["starts"])] for k, step in enumerate(payload["steps"])]
+    rows = [only(_row(step, len(turns), air=k > 0 and step["starts"])) for k, step in enumerate(payload["steps"])]
     shown, hidden = fitting(rows, budget - size([head]) - 3_000)
     more = (
         note(f"{count(hidden, 'more stage')} not shown: this view is kept under {budget // 1000} kB.") if hidden else ""

@@ -21,6 +21,7 @@ from workbench.view.html.parts import (
     heading,
     key_line,
     note,
+    only,
     size,
     spelled,
     table,
@@ -52,12 +53,12 @@ def method_table(payload: dict[str, Any], budget: int = REPR_BYTES) -> Markup:
     heads = [th(f"turn {t['index']}", style="text-align:right;font-weight:normal", pad="3px 10px") for t in turns]
     head = tr(th("method", pad="3px 16px 3px 0"), *heads)
     rows = [
-        [
+        only(
             tr(
                 th(m["name"], scope="row", style="font-weight:normal", pad="5px 16px 5px 0"),
                 *[washed(c, full, decimals) for c in m["turns"]],
             )
-        ]
+        )
         for m in payload["methods"]
     ]
     shown, hidden = fitting(rows, budget - size([head]) - 3_000)
@@ -84,7 +85,7 @@ def group_overview(payload: dict[str, Any], budget: int = REPR_BYTES) -> Markup:
     narrow = payload["width"] * len(payload["methods"]) > NUMBERS_UP_TO
     top = [heading("Rollouts", _totals(payload)), *[note(n) for n in payload["notes"][:6]]]
     key = _key(payload, narrow)
-    rows = [[row] for g in payload["groups"] for row in _group_rows(g, payload, full, decimals, narrow)]
+    rows = [only(row) for g in payload["groups"] for row in _group_rows(g, payload, full, decimals, narrow)]
     shown, _ = fitting(rows, budget - size([*top, key]) - 2_000)
     drawn = sum(1 for row in shown if 'scope="row"' in row)
     said = _shown(drawn, payload, budget)

@@ -11,6 +11,7 @@ from workbench.view.html.parts import (
     QUIET,
     REPR_BYTES,
     RULE,
+    Version,
     block,
     count,
     details,
@@ -123,11 +124,14 @@ def left_out(turns: int, budget: int) -> Markup:
 def transcript(payload: dict[str, Any], budget: int = REPR_BYTES) -> Markup:
     """Return a trajectory turn by turn, from `payload.transcript`; at most `budget` bytes."""
     head = [heading(payload["id"], story_facts(payload)), prompt(payload)]
-    turns = [
-        [whole, _turn(t, brief=True)] for whole, t in zip(transcript_turns(payload), payload["turns"], strict=True)
-    ]
+    turns = (_turn_versions(t) for t in payload["turns"])
     shown, hidden = fitting(turns, budget - size(head) - 1_000)
     return frame(*head, *shown, left_out(hidden, budget))
+
+
+def _turn_versions(t: dict[str, Any]) -> list[Version]:
+    """Return a turn in full, and as one line."""
+    return [Version(len(t["action"]["text"]), lambda: _turn(t)), Version(0, lambda: _turn(t, brief=True))]
 
 
 def transcript_turns(payload: dict[str, Any]) -> list[Markup]:
