@@ -1,0 +1,85 @@
+"""The tiny policies: a Llama of 0.87M parameters made from nothing, one shipped warm start a world.
+
+How the weights were made, what they can do and the command that makes them again: `datasets/tiny/README.md`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from workbench.policy import tiny_tokenizer
+
+FOLDER = Path(__file__).parent / "assets" / "tiny"
+WEIGHTS = "model.safetensors"
+SHA256: dict[str, str] = {}
+"""Of the shipped weights, by world."""
+
+
+def config() -> Any:
+    """Return the architecture of every tiny policy: 4 layers, grouped-query attention, tied embeddings."""
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        vocab_size=tiny_tokenizer.SIZE,
+        hidden_size=128,
+        intermediate_size=352,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=2,
+    )
+
+
+def model(seed: int = 0) -> Any:
+    """Return an untrained tiny policy in float32; the seed decides its weights and no other random number moves.
+
+    Example:
+        >>> sum(p.numel() for p in model().parameters())
+        870528
+    """
+    from transformers import LlamaForCausalLM
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config()).eval()
+
+
+def load(world: str = "chain") -> tuple[Any, Any]:
+    """Return the warm start of a world and its tokenizer.
+
+    Args:
+        world: whose warm start; see `worlds()`.
+
+    Returns:
+        (model in float32, tokenizer).
+
+    Raises:
+        ValueError: no warm start of that world is shipped, or the file is not the one that was.
+    """
+    from safetensors.torch import load_model
+
+    if world not in worlds():
+        raise ValueError(
+            f"tiny@{world}: warm starts are shipped for {list(worlds())}; make one with "
+            f"`python -m workbench.train.sft --world {world} --out DIR` and load DIR by its path"
+        )
+    file = FOLDER / world / WEIGHTS
+    found = hashlib.sha256(file.read_bytes()).hexdigest()
+    if found != SHA256.get(world):
+        raise ValueError(f"{file}: expected sha256 {SHA256.get(world)}, got {found}; reinstall the package")
+    made = model()
+    load_model(made, str(file))
+    return made, tiny_tokenizer.load()
+
+
+def worlds() -> tuple[str, ...]:
+    """Return the worlds a warm start is shipped for."""
+    return tuple(sorted(path.parent.name for path in FOLDER.glob(f"*/{WEIGHTS}")))
