@@ -146,6 +146,9 @@ class Provider:
         """No model."""
         return ""
 
+    def check(self, rollouts: Rollouts) -> None:
+        """Refuse rollouts on which it can fill nothing at all; called once, before any group."""
+
     def state(self) -> Mapping[str, Any]:
         """Return nothing: it remembers nothing."""
         return {}
@@ -216,6 +219,8 @@ async def collect_async(
     _refuse_doubles(listed)
     columns: dict[str, Column] = {}
     for provider in listed if len(rollouts) else ():
+        if isinstance(provider, Provider):
+            provider.check(rollouts)
         gate = asyncio.Semaphore(concurrency)
         records = await asyncio.gather(*(_group_record(provider, g, store, gate) for g in rollouts.groups))
         for name, level in provider.provides.items():

@@ -17,8 +17,8 @@ import torch
 from workbench.evidence.answers import gold_answers
 from workbench.evidence.base import Meter, Provider, Reads, Sees, Values
 from workbench.evidence.contexts import Tokens, after_turn, before_turn
+from workbench.evidence.scoring import model_hash
 from workbench.policy.base import Policy
-from workbench.policy.fingerprint import weights_hash
 from workbench.policy.hf import HFEngine
 from workbench.policy.packed import check_packing, score_pack
 from workbench.policy.token_tree import LIMIT, Range, pack
@@ -77,9 +77,6 @@ class GoldProbe(Provider):
     aliases: Aliases = "first"
     after_last: bool = False
     limit: int = field(default=LIMIT, metadata={"key": False})  # changes rounding only
-    _seen: dict[Any, Any] = field(
-        default_factory=dict, init=False, repr=False, compare=False, metadata={"key": False}
-    )  # what is costly to find out about the weights of a version; never a result
 
     provides: ClassVar[Mapping[str, str]] = {"gold_logprob": "turn", "gold_logprob_start": "trajectory"}
     sees: ClassVar[tuple[Sees, ...]] = ("gold",)
@@ -90,6 +87,8 @@ class GoldProbe(Provider):
             raise TypeError(f"expected a Policy whose beliefs are asked, got {type(self.policy).__name__}")
         if self.aliases not in ALIASES:
             raise ValueError(f"expected aliases of {sorted(ALIASES)}, got {self.aliases!r}")
+        if isinstance(self.policy.engine, HFEngine):
+            check_packing(self.policy.engine.model)
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -103,14 +102,8 @@ class GoldProbe(Provider):
 
     @property
     def model(self) -> str:
-        """Hash of the weights; of an engine whose weights are elsewhere, its policy's name and version."""
-        engine = self.policy.engine
-        if not isinstance(engine, HFEngine):
-            return f"{self.policy.name} version {engine.version}"
-        changes = (engine.version, sum(p._version for p in engine.model.parameters()))  # counts changes in place
-        if self._seen.get("changes") != changes:
-            self._seen.update(changes=changes, model=weights_hash(engine.model))
-        return self._seen["model"]
+        """Hash of the weights asked."""
+        return model_hash(self.policy)
 
     @property
     def policy_version(self) -> int:
@@ -147,20 +140,20 @@ class GoldProbe(Provider):
 
     def probes(self, group: Group) -> list[Probe]:
         """List the forced answers of a group: members in order, their places in order, the aliases of each."""
-        others = {t.id: t for t in group}
+        rollouts = Rollouts(group.trajectories)
         return [
             Probe(member, turn, (*context, *ids), (len(context) + start, len(context) + stop))
             for member, trajectory in enumerate(group)
-            for turn, context in self._places(trajectory, others)
+            for turn, context in self._places(trajectory, rollouts)
             for ids, (start, stop) in self._answers(trajectory)
         ]
 
-    def _places(self, trajectory: Trajectory, others: Mapping[str, Trajectory]) -> list[tuple[int, Tokens]]:
+    def _places(self, trajectory: Trajectory, rollouts: Rollouts) -> list[tuple[int, Tokens]]:
         if not trajectory.turns or not trajectory.has_tokens:
             return []
         last = len(trajectory.turns) - (0 if self.after_last else 1)
-        seen = {BEFORE: before_turn(trajectory, 0, others)}
-        seen.update({turn: after_turn(trajectory, turn, others) for turn in range(last)})
+        seen = {BEFORE: before_turn(trajectory, 0, rollouts)}
+        seen.update({turn: after_turn(trajectory, turn, rollouts) for turn in range(last)})
         return [(turn, context) for turn, context in seen.items() if context is not None]
 
     def _answers(self, trajectory: Trajectory) -> list[tuple[list[int], Range]]:
@@ -187,8 +180,6 @@ class GoldProbe(Provider):
         tree = pack(sequences, spans)
         meter.count(calls=len(sequences), tokens=len(tree))
         with engine._lock:  # it may be sampling in another thread
-            if "checked" not in self._seen:
-                self._seen["checked"] = check_packing(engine.model)
             return score_pack(engine.model, tree, limit=self.limit)
 
 

@@ -151,11 +151,10 @@ def check_packing(model: torch.nn.Module) -> float:
     Raises:
         ValueError: it is beyond rounding.
     """
-    sequences = [[1, 2, 3, 4, 5, 6], [1, 2, 7, 8, 9], [1, 2, 3, 8, 9], [1, 2, 7, 4]]
-    spans = [(4, 6), (3, 5), (3, 5), (3, 4)]
+    sequences, spans = [[1, 2, 3, 4, 5, 6], [1, 2, 7, 8, 9]], [(4, 6), (3, 5)]
     plain = torch.cat(reforward_logprobs(model, sequences, spans))
-    ours = [torch.cat(packed_logprobs(model, sequences, spans, limit=limit)) for limit in (2, 16)]
-    gap = max(float((one - plain).abs().max()) for one in ours)
+    ours = torch.cat(packed_logprobs(model, sequences, spans, limit=3))  # two passes, keys dropped between them
+    gap = float((ours - plain).abs().max())
     close = (1e-3 if _base(model).dtype == torch.float32 else 0.1) * (1 + float(plain.abs().max()))
     if gap > close:
         raise ValueError(
