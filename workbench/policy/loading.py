@@ -32,7 +32,8 @@ def load(
         name: "smollm2"; "tiny" or "tiny@<world>"; "scripted" (with `script`); any Hugging Face id or folder.
         renderer: "plain" (the default: small and base models need it), "chat" (the model's own template), or one made
             already.
-        shots: worked examples for the prompt, as the environment gives them (`env.shots`).
+        shots: worked examples for the prompt, as the environment gives them (`env.shots`). A tiny policy gets none: it
+            has never seen any, and they would only confuse it.
         tools: what the agent may call (`env.tools`).
         device: "cpu", "cuda" ...
         dtype: of the weights; float32 is exact, "bfloat16" is half the memory and faster where the machine has it.
@@ -48,7 +49,8 @@ def load(
     """
     model, tokenizer = _parts(str(name), device, _dtype(dtype))
     how = renderer or "plain"
-    made = make_renderer(how, tokenizer, shots, tools) if isinstance(how, str) else how
+    shown = () if _is_tiny(str(name)) else shots
+    made = make_renderer(how, tokenizer, shown, tools) if isinstance(how, str) else how
     return Policy(str(name), _engine(model, script, reuse, cache_bytes), made)
 
 
@@ -69,9 +71,13 @@ def _engine(model: Any, script: Any, reuse: bool, cache_bytes: int) -> Engine:
     return HFEngine(model, reuse=reuse, cache_bytes=cache_bytes)
 
 
+def _is_tiny(name: str) -> bool:
+    return name.split("@")[0] == "tiny"
+
+
 def _parts(name: str, device: str, dtype: torch.dtype) -> tuple[Any, Any]:
     """Return (model, tokenizer); a scripted policy has no model and speaks with SmolLM2's tokenizer."""
-    if name.split("@")[0] == "tiny":
+    if _is_tiny(name):
         from workbench.policy import tiny
 
         model, tokenizer = tiny.load(*name.split("@")[1:])
