@@ -26,19 +26,6 @@ def sources(only: str = "") -> list[Path]:
     return sorted(found, key=lambda path: (len(path.parts), path))
 
 
-def build_all() -> int:
-    """Build every notebook; say what was left alone."""
-    for source in sources():
-        built = nb.build(source, source.with_suffix(".ipynb"), LEDGER)
-        if built.how == "beside":
-            print(
-                f"{source.stem}.ipynb is yours (changed): left alone; the current one is {built.path.relative_to(ROOT)}"
-            )
-        if built.saved:
-            print(f"{built.path.name} was updated; the former one with its outputs is {built.saved.relative_to(ROOT)}")
-    return 0
-
-
 def run_one(source: Path, page: Path, timeout: float) -> float:
     """Run one source; write its notebook and its page even when it fails. Return its seconds."""
     import nbformat
@@ -89,7 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--timeout", type=float, default=900.0, help="seconds for one notebook (900)")
     options = parser.parse_args(arguments)
     if options.verb == "build":
-        return build_all()
+        nb.build_all(SOURCES, SOURCES, LEDGER)
+        return 0
     return demo(options.timeout) if options.verb == "demo" else run_all(options.timeout, options.only)
 
 

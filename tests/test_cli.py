@@ -154,10 +154,26 @@ def test_lab_builds_the_notebooks_of_a_folder(tmp_path):
     (sources / "methods").mkdir(parents=True)
     (sources / "start.py").write_text("# %%\n1\n")
     (sources / "methods" / "igpo.py").write_text("# %%\n2\n")
-    assert cli.build_notebooks(sources, folder) == folder / "start.ipynb"
-    assert (folder / "methods" / "igpo.ipynb").exists()
+    assert cli.build_notebooks(sources, folder) == folder / "notebooks" / "start.ipynb"
+    assert (folder / "notebooks" / "methods" / "igpo.ipynb").exists()
     with pytest.raises(cli.Problem, match="no start notebook"):
         cli.build_notebooks(tmp_path / "nothing", folder)
+
+
+def test_lab_in_another_folder_brings_the_data_and_keeps_what_is_there(monkeypatch, tmp_path):
+    opened = []
+    monkeypatch.setattr(
+        cli.subprocess, "run", lambda command: opened.append(command) or subprocess.CompletedProcess([], 0)
+    )
+    folder = tmp_path / "my lab"
+    (folder / "datasets" / "start").mkdir(parents=True)
+    (folder / "datasets" / "start" / "README.md").write_text("mine")
+    assert cli.main(["lab", "--folder", str(folder), "--", "--no-browser"]) == 0
+    assert opened == [
+        [sys.executable, "-m", "jupyter", "lab", str(folder / "notebooks" / "start.ipynb"), "--no-browser"]
+    ]
+    assert (folder / "datasets" / "start" / "README.md").read_text() == "mine"
+    assert (folder / "datasets" / "start" / "manifest.json").exists()
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import csv
 import difflib
 import inspect
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,35 +33,34 @@ class Problem(Exception):
 
 def lab(options: argparse.Namespace) -> int:
     """Build the notebooks and open JupyterLab on the start notebook."""
-    clone = PACKAGE.parent / "notebooks"
-    sources = clone if (clone / "start.py").exists() else PACKAGE / "_notebooks"
-    folder = Path(options.folder) if options.folder else (clone if sources == clone else Path("workbench-notebooks"))
-    start = build_notebooks(sources, folder)
+    clone = PACKAGE.parent
+    if options.folder is None and (clone / "notebooks" / "start.py").exists():
+        start = build_notebooks(clone / "notebooks", clone)
+    else:
+        shipped = PACKAGE / "_shipped"  # an installed wheel carries notebooks and their data here
+        whole = shipped if shipped.exists() else clone
+        folder = Path(options.folder or "credit-workbench").resolve()
+        for data in (path for path in (whole / "datasets").rglob("*") if path.is_file()):
+            copy = folder / data.relative_to(whole)
+            if not copy.exists():
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(data, copy)
+        start = build_notebooks(whole / "notebooks", folder)
     print(f"Opening {start}")
-    command = [sys.executable, "-m", "jupyter", "lab", str(start), *options.jupyter]
     try:
-        return subprocess.run(command).returncode
+        return subprocess.run([sys.executable, "-m", "jupyter", "lab", str(start), *options.jupyter]).returncode
     except KeyboardInterrupt:
         return 0
 
 
 def build_notebooks(sources: Path, folder: Path) -> Path:
-    """Write the notebooks of all sources under `folder`, never over a changed one; return the start notebook."""
+    """Build the notebooks of all sources in `folder/notebooks`, never over a changed one; return the start notebook."""
     from workbench import notebook
 
-    start = None
-    for source in sorted(sources.rglob("*.py")):
-        target = folder / source.relative_to(sources).with_suffix(".ipynb")
-        ledger = (PACKAGE.parent if folder == PACKAGE.parent / "notebooks" else folder) / ".cache" / "notebooks.json"
-        built = notebook.build(source, target, ledger)
-        if built.how == "beside":
-            print(f"You changed {target.name}: left alone. The current one is {built.path}")
-        if built.saved:
-            print(f"{target.name} was updated; the former one with its outputs is {built.saved}")
-        start = built.path if source == sources / "start.py" else start
-    if start is None:
+    made = notebook.build_all(sources, folder / "notebooks", folder / ".cache" / "notebooks.json")
+    if "start" not in made:
         raise Problem(f"there is no start notebook in {sources}; is this a whole clone?")
-    return start
+    return made["start"].path
 
 
 # ------------------------------------------------------------------------------------------------ methods
@@ -322,7 +322,9 @@ def parser() -> argparse.ArgumentParser:
         return added
 
     one = verb(lab)
-    one.add_argument("--folder", help="where the notebooks go (in a clone: notebooks/)")
+    one.add_argument(
+        "--folder", help="where notebooks and their data go (a clone uses its own; else credit-workbench/)"
+    )
     one.add_argument("jupyter", nargs="*", help="arguments for JupyterLab, after --")
     one = verb(methods)
     one.add_argument(

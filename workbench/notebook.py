@@ -88,6 +88,23 @@ def build(source: Path, target: Path, ledger: Path) -> Built:
     raise AssertionError("there is always a free name")
 
 
+def build_all(sources: Path, folder: Path, ledger: Path, say: Callable[[str], None] = print) -> dict[str, Built]:
+    """Build every notebook of a folder of sources; say what was left alone or kept aside.
+
+    Returns:
+        what became of each, by its name without suffix, e.g. "start" or "methods/igpo".
+    """
+    made = {}
+    for source in sorted(path for path in sources.rglob("*.py") if not path.name.startswith("_")):
+        name = source.relative_to(sources).with_suffix("").as_posix()
+        built = made[name] = build(source, folder / f"{name}.ipynb", ledger)
+        if built.how == "beside":
+            say(f"You changed {name}.ipynb: it is left alone. The current one is {built.path}")
+        if built.saved:
+            say(f"{name}.ipynb was updated; the former one with its outputs is {built.saved}")
+    return made
+
+
 def _candidates(target: Path) -> Iterator[Path]:
     """NAME.ipynb, NAME.new.ipynb, NAME.new2.ipynb ..."""
     yield target
