@@ -9,6 +9,7 @@ VENV_PYTHON := .venv/bin/python
 endif
 SETUP := "$(PYTHON)" scripts/setup.py
 TESTS ?=
+JUPYTER ?=
 export PYTHONUNBUFFERED := 1
 
 .PHONY: help lab demo setup setup-all test test-slow check format notebooks bench doctor parity
@@ -16,8 +17,8 @@ export PYTHONUNBUFFERED := 1
 help:  ## this list
 	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
-lab: setup  ## set up, then open JupyterLab on the start notebook
-	@$(VENV_PYTHON) -m workbench lab
+lab: setup  ## set up, then open JupyterLab on the start notebook (JUPYTER="--no-browser --port 9000" adds options)
+	@$(VENV_PYTHON) -m workbench lab -- $(JUPYTER)
 
 demo: setup  ## set up, run the start notebook, write out/demo.html
 	@$(VENV_PYTHON) scripts/notebooks.py demo

@@ -162,6 +162,7 @@ def test_lab_builds_the_notebooks_of_a_folder(tmp_path):
 
 def test_lab_in_another_folder_brings_the_data_and_keeps_what_is_there(monkeypatch, tmp_path):
     opened = []
+    monkeypatch.setattr(cli.os, "geteuid", lambda: 1000)
     monkeypatch.setattr(
         cli.subprocess, "run", lambda command: opened.append(command) or subprocess.CompletedProcess([], 0)
     )

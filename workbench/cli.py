@@ -10,6 +10,7 @@ import csv
 import difflib
 import inspect
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -40,15 +41,16 @@ def lab(options: argparse.Namespace) -> int:
         shipped = PACKAGE / "_shipped"  # an installed wheel carries notebooks and their data here
         whole = shipped if shipped.exists() else clone
         folder = Path(options.folder or "credit-workbench").resolve()
-        for data in (path for path in (whole / "datasets").rglob("*") if path.is_file()):
+        for data in (path for path in (whole / "datasets").rglob("*") if path.is_file() and path.suffix != ".pyc"):
             copy = folder / data.relative_to(whole)
             if not copy.exists():
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(data, copy)
         start = build_notebooks(whole / "notebooks", folder)
-    print(f"Opening {start}")
+    root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # in a container one often is
+    print(f"Opening {start}", flush=True)
     try:
-        return subprocess.run([sys.executable, "-m", "jupyter", "lab", str(start), *options.jupyter]).returncode
+        return subprocess.run([sys.executable, "-m", "jupyter", "lab", str(start), *root, *options.jupyter]).returncode
     except KeyboardInterrupt:
         return 0
 
