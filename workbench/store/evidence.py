@@ -218,13 +218,13 @@ def _provenance(said: Mapping[str, Any]) -> Provenance:
 
 def _from_arrow(values: pa.Array, shape: list[int]) -> tuple[Tensor, Tensor]:
     """(known [n], values [n, ...]) of an Arrow array."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     known = torch.from_numpy(values.is_valid().to_numpy(zero_copy_only=False).copy())
     if not shape:
-        kind = values.type.to_pandas_dtype()
-        plain_values = pc.fill_null(values, False if kind is bool else 0) if values.null_count else values
-        return known, torch.from_numpy(plain_values.to_numpy(zero_copy_only=False).copy())
+        filled = pc.fill_null(values, False if pa.types.is_boolean(values.type) else 0)
+        return known, torch.from_numpy(filled.to_numpy(zero_copy_only=False).copy())
     flat = torch.from_numpy(values.flatten().to_numpy(zero_copy_only=False).copy())  # null lists are left out of it
     out = torch.zeros((len(values), *shape), dtype=flat.dtype)
     out[known] = flat.reshape(-1, *shape)
