@@ -204,8 +204,8 @@ def test_fifty_megabytes_are_cut_and_said_so(kit):
 
 
 def test_many_long_turns_stay_within_the_budget_and_say_so(kit):
-    words = " " + " ".join(f"word{i}" for i in range(1500))
-    t = kit.trajectory("a", "g", [words] * 30, [], 1.0)
+    words = " " + " ".join(f"word{i}" for i in range(1000))
+    t = kit.trajectory("a", "g", [words] * 16, [], 1.0)
     r = Rollouts((t,))
     n = r.batch().count("token")
     given = {
@@ -278,3 +278,21 @@ def test_a_recipe_is_drawn_with_its_parameters(kit):
 def test_terminal_text_holds_the_numbers(rollouts, credits):
     text = repr(view.CreditMap(rollouts, 1, credits))
     assert "GRPO" in text and "−1.00" in text and "unknown" in text
+
+
+def test_small_credits_are_not_rounded_to_zero(rollouts, kit):
+    """A scale of thousandths gets more decimals; nothing that is not zero is shown as 0.00."""
+    small = kit.credit("trajectory", [0.004 * (1 if i % 2 else -1) for i in range(8)])
+    text = "".join(kit.read(view.Overview(rollouts, {"m": small}).html()).text)
+    assert "+0.0040" in text and "+0.00 " not in text
+
+
+def test_wide_overviews_show_signs_and_numbers_as_tooltips(rollouts, credits, kit):
+    many = {f"{name} {i}": credit for i in range(3) for name, credit in credits.items()}
+    read = kit.read(view.Overview(rollouts, many).html())
+    assert "+ positive, − negative" in "".join(read.text) and "turn 0: +1.00" in read.titles
+
+
+def test_why_something_was_dropped_is_said_in_words(rollouts, credits, kit):
+    text = "".join(kit.read(view.CreditMap(rollouts, 5, credits).html()).text)
+    assert "GRPO drops: all outcomes of the group are equal." in text

@@ -40,7 +40,7 @@ MANY_METHODS = 4  # washes of further methods are folded
 TABLE_TURNS = 100
 NUMBER = "3px 12px 3px 6px"
 # Up to so many methods: pixels on either side of a bar's axis, characters of the action shown beside it.
-WIDTHS = ((4, 44, 44), (6, 30, 30), (8, 18, 24), (10**9, 12, 20))
+WIDTHS = ((4, 40, 32), (6, 22, 22), (10**9, 12, 18))
 
 
 def credit_map(payload: dict[str, Any], budget: int = REPR_BYTES) -> Markup:
@@ -98,7 +98,7 @@ def _by_turn_head(methods: Sequence[dict[str, Any]], rewards: bool) -> Markup:
     line = f"border-bottom:{RULE}"
     named = [th(m["name"], span=2, style=f"text-align:center;{line}", pad="3px 12px 5px 0") for m in methods]
     last = [th("reward", style=f"text-align:right;{line}", pad="3px 0 5px")] if rewards else []
-    return tr(th("turn", style=line, pad="3px 14px 5px 0"), th("", style=line), *named, *last)
+    return tr(th("turn", style=line, pad="3px 14px 5px 0"), td("", style=line), *named, *last)
 
 
 def _reward(reward: float | None) -> Markup:
@@ -133,7 +133,13 @@ COLUMNS = (
 
 def legend(payload: dict[str, Any]) -> Markup:
     """Return what colours and marks mean, and how many units of each there are under each method."""
-    return el("div", key_line(payload["scale"], payload["rollouts"]), counts(payload["methods"]))
+    dropped = [note(f"{m['name']} drops: {why}.") for m in payload["methods"] if (why := _why(m))]
+    return el("div", key_line(payload["scale"], payload["rollouts"]), counts(payload["methods"]), *dropped)
+
+
+def _why(m: dict[str, Any]) -> str:
+    """Say why units of a method were dropped."""
+    return "; ".join(dict.fromkeys(cell["why"] for cell in m["turns"] if cell["why"] and cell["status"] != "n"))
 
 
 def _sample(code: str) -> Markup:
@@ -149,7 +155,7 @@ def counts(methods: Sequence[dict[str, Any]]) -> Markup:
     """Return methods x statuses: the legend of the marks and the counts in one table."""
     right = "font-weight:normal;text-align:right;white-space:nowrap"
     head = tr(
-        th("", pad="2px 16px 2px 0"), *[th(_sample(code), style=right, pad="2px 0 2px 18px") for code, _ in COLUMNS]
+        td("", pad="2px 16px 2px 0"), *[th(_sample(code), style=right, pad="2px 0 2px 18px") for code, _ in COLUMNS]
     )
     rows = [
         tr(

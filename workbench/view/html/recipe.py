@@ -66,6 +66,11 @@ def _named(tree: dict[str, Any]) -> Markup:
     return join([el("div", tree["name"], style="font-weight:600"), *lines])
 
 
+def _inline(tree: dict[str, Any]) -> Markup:
+    shown = [f"{k} {v}" for k, v in tree["params"].items() if k not in tree["plain"]]
+    return el("span", facts(*shown), style=f"font-size:12px;{QUIET}")
+
+
 def _defaults(tree: dict[str, Any]) -> str:
     rest = [f"{key} {tree['params'][key]}" for key in tree["plain"] if key in tree["params"]]
     return "defaults: " + facts(*rest) if rest else ""
@@ -76,7 +81,13 @@ def _combine(tree: dict[str, Any]) -> Markup:
     branches = [el("div", node(branch), style=rail) for branch in tree["branches"]]
     return el(
         "div",
-        el("div", _named(tree), style="margin:0 0 8px"),
+        el(
+            "div",
+            el("span", tree["name"], style="font-weight:600"),
+            Markup("&ensp;"),
+            _inline(tree),
+            style="margin:0 0 8px",
+        ),
         *branches,
         style=BOX.replace("padding:5px 10px 6px", "padding:10px 10px 8px"),
         title=_defaults(tree),

@@ -37,39 +37,43 @@ def ribbons(payload: dict[str, Any], budget: int = REPR_BYTES) -> Markup:
     """Return the stages of a recipe on one trajectory, from `payload.ribbons`; at most `budget` bytes."""
     turns = payload["turns"]
     title = f"{payload['title']}, stage by stage" if payload["title"] else "Stage by stage"
-    head = _head(turns)
+    lost = any(_lost(step) for step in payload["steps"])
+    head = [_head(turns, lost), _air(len(turns))]
     rows = [only(_row(step, len(turns), air=k > 0 and step["starts"])) for k, step in enumerate(payload["steps"])]
-    shown, hidden = fitting(rows, budget - size([head]) - 3_000)
-    more = (
-        note(f"{count(hidden, 'more stage')} not shown: this view is kept under {budget // 1000} kB.") if hidden else ""
-    )
+    shown, hidden = fitting(rows, budget - size(head) - 3_000)
+    kept = f"{count(hidden, 'more stage')} not shown: this view is kept under {budget // 1000} kB."
+    more = note(kept) if hidden else Markup("")
+    reasons = sorted({reason for step in payload["steps"] for reason in step["reasons"]})
     said = note(
         "Each ribbon is what its stage hands on; indented ribbons are branches of the one below them. Stages have "
         "different units, so every ribbon has a scale of its own, symmetric about 0, named at its right. Of token "
         "credit a cell shows the mean over credited tokens."
+        + (f" “Without credit” counts over all rollouts. Dropped: {'; '.join(reasons)}." if reasons else "")
     )
-    return frame(heading(title, payload["id"]), table("", [head], shown), more, said)
+    return frame(heading(title, payload["id"]), table("", head, shown), more, said)
 
 
-def _head(turns: list[dict[str, Any]]) -> Markup:
+def _air(turns: int) -> Markup:
+    """Return an empty row, as space above ribbons that begin anew."""
+    return tr(td("", span=turns + 4, style="font-size:3px;line-height:1", pad="3px 0"))
+
+
+def _head(turns: list[dict[str, Any]], lost: bool) -> Markup:
     line = f"border-bottom:{RULE};font-weight:normal"
     heads = [
         th(
             el("div", f"turn {t['index']}"),
-            el("div", one_line(t["text"], 16), style=f"{MONO};font-size:11px;{QUIET}", title=t["text"]),
+            el("div", one_line(t["text"], 14), style=f"{MONO};font-size:11px;{QUIET}", title=t["text"]),
             style=f"text-align:right;white-space:nowrap;{line}",
             pad="3px 10px 6px",
         )
         for t in turns
     ]
     quiet = f"{line};{QUIET};white-space:nowrap"
-    names = (
-        ("full colour", "3px 16px 6px"),
-        ("one value a", "3px 16px 6px 0"),
-        ("without credit, all rollouts", "3px 0 6px"),
-    )
+    names = [("full colour", "3px 16px 6px"), ("one value a", "3px 16px 6px 0")]
+    names += [("without credit", "3px 0 6px")] if lost else []
     side = [th(name, style=quiet, pad=pad) for name, pad in names]
-    return tr(th("stage", style=f"border-bottom:{RULE}", pad="3px 24px 6px 0"), *heads, *side)
+    return tr(th("stage", style=f"border-bottom:{RULE};min-width:220px", pad="3px 24px 6px 0"), *heads, *side)
 
 
 def _row(step: dict[str, Any], turns: int, *, air: bool) -> Markup:
@@ -80,7 +84,7 @@ def _row(step: dict[str, Any], turns: int, *, air: bool) -> Markup:
     size_words = "all zero" if full is None else f"±{palette.number(full, decimals, signed=False)}"
     quiet = f"{SMALL};vertical-align:middle;white-space:nowrap"
     why = "; ".join(step["reasons"])
-    space = tr(td("", span=turns + 4, style="font-size:4px;line-height:1", pad="4px 0")) if air else Markup("")
+    space = _air(turns) if air else Markup("")
     ribbon = tr(
         _label(step),
         *cells,

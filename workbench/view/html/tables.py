@@ -81,7 +81,7 @@ def method_table(payload: dict[str, Any], budget: int = REPR_BYTES) -> Markup:
 def group_overview(payload: dict[str, Any], budget: int = REPR_BYTES) -> Markup:
     """Return groups and their rollouts, outcome and credit by turn, from `payload.group_overview`."""
     full = payload["scale"]["full"]
-    decimals = min(2, palette.digits(full))
+    decimals = palette.digits(full)
     narrow = payload["width"] * len(payload["methods"]) > NUMBERS_UP_TO
     top = [heading("Rollouts", _totals(payload)), *[note(n) for n in payload["notes"][:6]]]
     key = _key(payload, narrow)
@@ -126,12 +126,12 @@ def _key(p: dict[str, Any], narrow: bool) -> Markup:
 
 def _head(p: dict[str, Any]) -> Markup:
     line = f"border-bottom:{RULE}"
-    named = [th(name, style=line, pad="3px 22px 5px 0") for name in p["methods"]]
+    named = [th(name, style=line, pad="3px 16px 5px 0") for name in p["methods"]]
     right = f"text-align:right;{line}"
     return tr(
-        th("rollout", style=line, pad="3px 22px 5px 0"),
-        th("outcome", style=right, pad="3px 22px 5px 0"),
-        th("turns", style=right, pad="3px 22px 5px 0"),
+        th("rollout", style=line, pad="3px 16px 5px 0"),
+        th("outcome", style=right, pad="3px 16px 5px 0"),
+        th("turns", style=right, pad="3px 16px 5px 0"),
         *named,
         *([] if p["methods"] else [th("ends with", style=line, pad="3px 0 5px")]),
     )
@@ -159,13 +159,13 @@ def _row(r: dict[str, Any], full: float | None, decimals: int, narrow: bool) -> 
     quiet = f";{SMALL}" if r["outcome"] is None else ""
     name = el("span", one_line(r["id"], 48), " branch" if r["branch"] else "", title=r["id"])
     cells = [
-        td(_strip(cells, full, decimals, narrow), style=f"{MONO};white-space:nowrap", pad="2px 22px 2px 0")
+        td(_strip(cells, full, decimals, narrow), style=f"{MONO};white-space:nowrap", pad="2px 16px 2px 0")
         for cells in r["cells"]
     ]
     return tr(
-        th(name, scope="row", style="font-weight:normal;white-space:nowrap", pad="2px 22px 2px 12px"),
-        td(palette.plain(r["outcome"]) + ended, style=f"text-align:right{quiet}", pad="2px 22px 2px 0"),
-        td(str(r["turns"]), style="text-align:right", pad="2px 22px 2px 0"),
+        th(name, scope="row", style="font-weight:normal;white-space:nowrap", pad="2px 16px 2px 10px"),
+        td(palette.plain(r["outcome"]) + ended, style=f"text-align:right{quiet}", pad="2px 16px 2px 0"),
+        td(str(r["turns"]), style="text-align:right", pad="2px 16px 2px 0"),
         *(cells or [td(r["last"], style=f"{MONO};{QUIET};white-space:nowrap", pad="2px 0")]),
     )
 
@@ -181,7 +181,7 @@ def _strip(cells: Sequence[dict[str, Any]], full: float | None, decimals: int, n
             el(
                 "span",
                 text,
-                style=f"white-space:pre;{palette.mark(cell['status'], step) if step else _faint(cell)}",
+                style=f"white-space:pre;padding:0 2px;{palette.mark(cell['status'], step) if step else _faint(cell)}",
                 title=title,
             )
         )
@@ -194,11 +194,11 @@ def _faint(cell: dict[str, Any]) -> str:
 
 def _sign(cell: dict[str, Any]) -> str:
     if cell["status"] != "v":
-        return f" {SIGN[cell['status']]} "
-    return " + " if (cell["value"] or 0) > 0 else " − "
+        return SIGN[cell["status"]]
+    return "+" if (cell["value"] or 0) > 0 else "−"
 
 
 def _short(cell: dict[str, Any], decimals: int) -> str:
     if cell["status"] != "v":
-        return f"{SIGN[cell['status']]:^{decimals + 3}} "
-    return f"{cell['value']:+.{decimals}f}".replace("-", "−").rjust(decimals + 3) + " "
+        return f"{SIGN[cell['status']]:^{decimals + 3}}"
+    return f"{cell['value']:+.{decimals}f}".replace("-", "−").rjust(decimals + 3)
