@@ -87,7 +87,7 @@ def check(examples: Sequence[Example], config: Any) -> None:
     for number, example in enumerate(examples):
         problem = _problem(example, config.vocab_size, longest)
         if problem:
-            raise RecordError(f"{named(number, example)}: {problem[1]}", field=problem[0])
+            raise RecordError(f"example {number}, {named(example)} {problem[1]}", field=problem[0])
 
 
 def _problem(example: Example, vocabulary: int, longest: int | None) -> tuple[str, str] | None:
@@ -103,7 +103,8 @@ def _problem(example: Example, vocabulary: int, longest: int | None) -> tuple[st
     return None
 
 
-def named(number: int, example: Example) -> str:
-    """Return how an error names an example: its number, and the trajectory and turn it was made from."""
-    source = f" (trajectory {example.source[0]!r}, turn {example.source[1]})" if example.source else ""
-    return f"example {number}{source}"
+def named(example: Example) -> str:
+    """Return how an error names an example: by the trajectory and turn it was made from."""
+    if example.source is None:
+        return f"an example without a source that begins with the tokens {list(example.ids[:8])}"
+    return f"made from trajectory {example.source[0]!r}, turn {example.source[1]},"

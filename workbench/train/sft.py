@@ -46,7 +46,7 @@ class Plan:
 
     steps: int = 1000
     batch: int = 64
-    micro_batch: int = 64
+    micro_batch: int = 16
     rate: float = 1e-3
     warmup: int = 50
     floor: float = 0.1
@@ -92,15 +92,15 @@ def backward(model: Any, examples: Sequence[Example], micro_batch: int) -> tuple
     loss = sum_b nll_b / number of tokens with a weight in the whole batch, however it is cut
     """
     device, count = next(model.parameters()).device, learned(examples)
+    alike = sorted(examples, key=lambda example: len(example.ids))  # neighbours need little padding
     loss = hits = 0.0
-    for start in range(0, len(examples), micro_batch):
-        part = examples[start : start + micro_batch]
+    for start in range(0, len(alike), micro_batch):
+        part = alike[start : start + micro_batch]
         ids, weights = pad(part, device)
         nll, right = weighted_nll(model(input_ids=ids, use_cache=False).logits, ids, weights)
-        bad = (~nll.isfinite()).nonzero()[:, 0].tolist()
-        if bad:
-            where = named(start + bad[0], part[bad[0]])
-            raise FloatingPointError(f"{where} of this batch has the loss {nll[bad[0]].item()}; lower the rate")
+        bad = next((n for n, finite in enumerate(nll.isfinite().tolist()) if not finite), None)
+        if bad is not None:
+            raise FloatingPointError(f"{named(part[bad])} has the loss {nll[bad].item()}; lower the rate")
         (nll.sum() / count).backward()
         loss += nll.sum().item() / count
         hits += right.sum().item() / count
