@@ -117,6 +117,26 @@ def number_keys(*keys: Tensor) -> Tensor:
     return torch.where(joint >= 0, _gathered(number, joint), torch.full_like(joint, -1))
 
 
+def run_starts(key: Tensor) -> Tensor:
+    """First unit of each run of equal keys -> bool [n]."""
+    starts = torch.ones(len(key), dtype=torch.bool)
+    starts[1:] = key[1:] != key[:-1]
+    return starts
+
+
+def run_position(key: Tensor) -> Tensor:
+    """Place of each unit in its run of equal keys, from 0 -> int64 [n].
+
+    Example:
+        >>> run_position(torch.tensor([4, 4, 4, 7, 7]))
+        tensor([0, 1, 2, 0, 1])
+    """
+    count = torch.arange(len(key))
+    if not len(key):
+        return count
+    return count - torch.cummax(torch.where(run_starts(key), count, torch.zeros_like(count)), 0).values
+
+
 def _runs(key: Tensor) -> tuple[Tensor, Tensor]:
     """Last unit and length of each run of equal keys."""
     is_end = torch.ones(len(key), dtype=torch.bool)

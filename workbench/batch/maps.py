@@ -14,7 +14,7 @@ from torch import Tensor
 from workbench import show
 from workbench.batch.columns import BASE_LEVELS, GIVEN, Column, Level, Provenance, Unit, make_column
 from workbench.batch.select import select
-from workbench.segments import repeat, seg_count, seg_last
+from workbench.segments import repeat, run_position, seg_count, seg_last
 
 
 def _ints(name: str, values: Any, top: int | None, lowest: int = 0) -> Tensor:
@@ -111,16 +111,13 @@ class Batch:
         group = torch.tensor([code[str(g)] for g in _listed(trajectory_group)], dtype=torch.int64)
         turn_t = _ints("turn_trajectory", turn_trajectory, len(group))
         token_t = _ints("token_turn", [] if token_turn is None else token_turn, len(turn_t))
-        count = torch.arange(len(turn_t))
-        first = torch.ones(len(turn_t), dtype=torch.bool)
-        first[1:] = turn_t[1:] != turn_t[:-1]
-        start = torch.cummax(torch.where(first, count, torch.zeros_like(count)), 0).values if len(count) else count
-        parent = torch.where(first, torch.full_like(count, -1), count - 1)
+        place, count = run_position(turn_t), torch.arange(len(turn_t))
+        parent = torch.where(place == 0, torch.full_like(count, -1), count - 1)
         return cls(
             turn_trajectory=turn_t,
             trajectory_group=group,
             token_turn=token_t,
-            turn_index=count - start if turn_index is None else _ints("turn_index", turn_index, None),
+            turn_index=place if turn_index is None else _ints("turn_index", turn_index, None),
             turn_parent=parent if turn_parent is None else _ints("turn_parent", turn_parent, len(turn_t), -1),
             token_sequence=turn_t[token_t],
             token_position=torch.arange(len(token_t)),

@@ -13,7 +13,7 @@ from workbench.batch import Batch, Level
 from workbench.credit.core import Credit, Stage, stage
 from workbench.credit.params import Number, number
 from workbench.credit.rules import within_trajectory
-from workbench.segments import backward_scan, seg_max, seg_sum
+from workbench.segments import backward_scan, run_position, seg_max, seg_sum
 
 Gap = Literal["skip", "zero"]
 
@@ -96,12 +96,9 @@ def gae(gamma: Number, lam: Number, value: str = "value", within: Level = "traje
 
 def _count_before(credit: Credit, batch: Batch, where: Callable[[Credit, Batch], Tensor]) -> Credit:
     flag = (where(credit, batch) & credit.known).to(torch.float64)
-    owner = batch.up(credit.level, "trajectory")
     before = torch.cumsum(flag, 0) - flag
-    first = torch.ones(len(owner), dtype=torch.bool)
-    first[1:] = owner[1:] != owner[:-1]
-    base = torch.cummax(torch.where(first, before, torch.zeros_like(before)), 0).values if len(before) else before
-    return replace(credit, values=before - base)
+    at = torch.arange(len(credit)) - run_position(batch.up(credit.level, "trajectory"))
+    return replace(credit, values=before - before[at])
 
 
 def count_before(where: Any) -> Stage:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from workbench.batch import Batch, Level
-from workbench.segments import number_keys
+from workbench.segments import number_keys, run_position
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,7 @@ def position(batch: Batch, level: Level) -> Tensor:
     """Return the place of each unit in its trajectory, from 0 (a turn of a branch goes on counting) -> int64 [n]."""
     if level == "turn":
         return batch.turn_index
-    owner = batch.up(level, "trajectory")
-    count = torch.arange(len(owner))
-    first = torch.ones(len(owner), dtype=torch.bool)
-    first[1:] = owner[1:] != owner[:-1]
-    start = torch.cummax(torch.where(first, count, torch.zeros_like(count)), 0).values if len(count) else count
-    return count - start
+    return run_position(batch.up(level, "trajectory"))
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from workbench.batch import Batch, Level
 from workbench.credit.core import Chain, Credit, Stage, chain, stage
+from workbench.credit.params import ColumnRef
 from workbench.credit.rules import ANY, Always, within_trajectory
-from workbench.segments import seg_max, seg_sum
+from workbench.segments import previous_known, run_starts, seg_max, seg_sum
 
 Link = Callable[[Tensor], Tensor]
 
@@ -49,49 +50,58 @@ def read(column: str, level: Level | None = None) -> Stage:
     return stage(read, _read, Always(expected), params, columns=(column,), signal=True)
 
 
+def _before(batch: Batch, level: Level, known: Tensor) -> tuple[Tensor, Tensor]:
+    """The nearest known unit before each one in its story (-1 for none), and where the story's beginning is here."""
+    if level == "turn":  # the turns of a branch go on from their parent's
+        parent = batch.turn_parent
+        start = before_start = (parent < 0) & (batch.turn_index == 0)
+        before = parent
+        while bool((unknown := (before >= 0) & ~known[before.clamp_min(0)]).any()):
+            start = start | (unknown & before_start[before.clamp_min(0)])
+            before = torch.where(unknown, parent[before.clamp_min(0)], before)
+        return before, start
+    owner = batch.up(level, "trajectory")
+    at, there = previous_known(torch.arange(len(owner)), known, owner)
+    before = torch.full_like(owner, -1)
+    before[1:] = torch.where(there[:-1] & (owner[1:] == owner[:-1]), at[:-1], before[1:])
+    root = torch.ones(batch.count("trajectory"), dtype=torch.bool)
+    begins = run_starts(batch.turn_trajectory)
+    root[batch.turn_trajectory[begins]] = batch.turn_index[begins] == 0
+    return before, root[owner.clamp_min(0)] & (before < 0)
+
+
 def _difference(credit: Credit, batch: Batch, initial: float | str | None, link: Link | None) -> Credit:
-    use = torch.nonzero(credit.known).flatten()
-    owner = batch.up(credit.level, "trajectory")[use]
     f = link or _identity
-    x = f(credit.values[use])
-    is_first = torch.ones(len(use), dtype=torch.bool)
-    is_first[1:] = owner[1:] != owner[:-1]
-    before, there = _initial(batch, initial, owner, f)
-    previous = torch.cat([x[:1], x[:-1]])
-    gap = x - torch.where(is_first, before, previous)
-    values = torch.zeros_like(credit.values)
-    values[use] = gap
-    known = credit.known.clone()
-    known[use] = torch.where(is_first, there, torch.ones_like(there))
-    return Credit(values, credit.level, known, credit.dropped, credit.reasons)
+    x = f(credit.values)
+    before, rooted = _before(batch, credit.level, credit.known)
+    there = rooted & (initial is not None)
+    base = torch.full_like(x, float(initial or 0.0)) if not isinstance(initial, str) else torch.zeros_like(x)
+    if isinstance(initial, str):
+        base, here = ColumnRef(initial).at(batch, credit.level)
+        base, there = base.to(torch.float64), there & here
+    previous = torch.where(before >= 0, x[before.clamp_min(0)] if len(x) else x, f(base))
+    known = credit.known & ((before >= 0) | there)
+    return replace(credit, values=torch.where(known, x - previous, torch.zeros_like(x)), known=known)
 
 
 def _identity(x: Tensor) -> Tensor:
     return x
 
 
-def _initial(batch: Batch, initial: float | str | None, owner: Tensor, f: Link) -> tuple[Tensor, Tensor]:
-    """The potential before the first unit of each trajectory, per unit."""
-    if isinstance(initial, str):
-        values, known = batch[initial].values.to(torch.float64), batch[initial].known
-        return f(values[owner]), known[owner]
-    there = torch.full((len(owner),), initial is not None, dtype=torch.bool)
-    return f(torch.full((len(owner),), float(initial or 0.0), dtype=torch.float64)), there
-
-
 def difference(initial: float | str | None = None, link: Link | None = None) -> Stage:
-    """Subtract from each known unit the known one before it in its trajectory.
+    """Subtract from each known unit the known one before it in its story.
 
         y_k = f(x_k) - f(x_{previous known}),    y_first = f(x_first) - f(initial)
 
     Args:
         initial: what stands before the first unit: a number, a trajectory-level column, or None (the first known unit
-            of a trajectory then has no credit).
+            then has no credit).
         link: f, a named pure function of a tensor (`torch.exp` turns log-probabilities into probabilities); the
             identity by default.
 
-    The known values of a trajectory sum to its last value minus the initial one (telescoping). An unknown unit stays
-    unknown and is stepped over.
+    The known values of a whole story sum to its last value minus the initial one (telescoping). An unknown unit stays
+    unknown and is stepped over. The first turn of a branch is compared with the turn it branched from, not with the
+    prompt; it is unknown where that turn is not in the batch (so is the first unit of a branch on any other level).
     """
     columns = (initial,) if isinstance(initial, str) else ()
     return stage(difference, _difference, within_trajectory, {"initial": initial, "link": link}, columns=columns)

@@ -13,7 +13,7 @@ from workbench.batch import Batch
 from workbench.credit.core import Credit
 from workbench.credit.params import Not
 from workbench.credit.peers import PeersLike
-from workbench.segments import seg_count, seg_max, seg_min
+from workbench.segments import run_starts, seg_count, seg_max, seg_min
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,7 @@ def _last(credit: Credit, batch: Batch) -> Tensor:
 
 
 def _first(credit: Credit, batch: Batch) -> Tensor:
-    owner = batch.up(credit.level, "trajectory")
-    is_first = torch.ones(len(owner), dtype=torch.bool)
-    is_first[1:] = owner[1:] != owner[:-1]
-    return is_first
+    return run_starts(batch.up(credit.level, "trajectory"))
 
 
 def _equals(credit: Credit, batch: Batch, value: float) -> Tensor:
