@@ -46,11 +46,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "reuse": {},
     "plain": {"reuse": False},
     "tight": {"cache_bytes": 90_000, "max_tokens": 130},
+    "tight trunk": {"cache_bytes": 120_000, "max_tokens": 130},
     "small passes": {"max_tokens": 64},
 }
 
 
-@pytest.fixture(params=[*VARIANTS, "no trunk", "eager", "no groups"])
+@pytest.fixture(params=[*VARIANTS, "trunk", "fused", "tight trunk", "no trunk", "eager", "no groups"])
 def case(request: Any, monkeypatch: Any) -> Case:
     settings: dict[str, Any] = {}
     if request.param == "eager":
@@ -62,7 +63,12 @@ def case(request: Any, monkeypatch: Any) -> Case:
     model, other = make_model(**settings), make_model(1, **settings)
     engine = HFEngine(model, **VARIANTS.get(request.param, {}))
     assert engine.shares_trunk == (request.param not in ("plain", "no trunk"))
-    made = Case(engine, prompts_for(400), STOPS, plain_of(model), other.state_dict())
+    if request.param == "fused":
+        monkeypatch.setattr("workbench.policy.attention.LARGEST", 1)
+    prompts = prompts_for(400)
+    if request.param in ("trunk", "fused", "tight trunk", "no groups"):  # all begin alike: nothing but the shared head
+        prompts = prompts[:6]
+    made = Case(engine, prompts, STOPS, plain_of(model), other.state_dict())
     made.other = other  # type: ignore[attr-defined]
     return made
 
@@ -140,6 +146,20 @@ def test_shared_prompt_is_computed_once() -> None:
     seen.clear()
     generate(case, settings_of(case, max_new_tokens=1))
     assert sum(seen) == 1  # all but the last token is known; the last gives the logits
+
+
+def test_a_trunk_is_used_where_all_prompts_begin_alike(monkeypatch: Any) -> None:
+    """Guards the cases above: without a trunk they would test nothing of it."""
+    from workbench.policy import hf
+
+    seen: list[int] = []
+    attend = hf.attend_with
+    monkeypatch.setattr(
+        hf, "attend_with", lambda m, trunk: seen.append(trunk.tokens if trunk else 0) or attend(m, trunk)
+    )
+    engine = HFEngine(make_model())
+    generate(Case(engine, prompts_for(400)[:6], ()), Settings(max_new_tokens=4))
+    assert seen[0] == 0 and seen[-4:] == [60] * 4  # the stem alone, then the rows behind it
 
 
 def test_the_tree_keeps_its_limit() -> None:
