@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from workbench import cli, doctor
+from workbench.cli import crediting, opening
+from workbench.cli.saying import Problem
 
 
 def record(question: str, sample: int, reward: float | None, turns: int) -> dict:
@@ -89,7 +91,7 @@ def test_credit_as_parquet_and_as_text(capsys, chats, tmp_path):
 
 
 def test_a_parameter_reaches_the_recipe():
-    assert cli.make_recipe("igpo", ["gamma=0.5"]) != cli.make_recipe("igpo", ["gamma=0.9"])
+    assert crediting.make_recipe("igpo", ["gamma=0.5"]) != crediting.make_recipe("igpo", ["gamma=0.9"])
 
 
 @pytest.mark.parametrize(
@@ -134,7 +136,7 @@ def test_methods_lists_all_systems(capsys):
 def test_what_methods_lists_as_recipes_exists(capsys):
     rows = json.loads(run(capsys, "methods", "--json")[1])
     named = {name for row in rows if row["status"] == "runs" for name in row["recipes"]}
-    assert named and named <= set(cli.recipe_functions())
+    assert named and named <= set(crediting.recipe_functions())
 
 
 def test_the_table_in_the_readme_is_current():
@@ -154,17 +156,17 @@ def test_lab_builds_the_notebooks_of_a_folder(tmp_path):
     (sources / "methods").mkdir(parents=True)
     (sources / "start.py").write_text("# %%\n1\n")
     (sources / "methods" / "igpo.py").write_text("# %%\n2\n")
-    assert cli.build_notebooks(sources, folder) == folder / "notebooks" / "start.ipynb"
+    assert opening.build_notebooks(sources, folder) == folder / "notebooks" / "start.ipynb"
     assert (folder / "notebooks" / "methods" / "igpo.ipynb").exists()
-    with pytest.raises(cli.Problem, match="no start notebook"):
-        cli.build_notebooks(tmp_path / "nothing", folder)
+    with pytest.raises(Problem, match="no start notebook"):
+        opening.build_notebooks(tmp_path / "nothing", folder)
 
 
 def test_lab_in_another_folder_brings_the_data_and_keeps_what_is_there(monkeypatch, tmp_path):
     opened = []
-    monkeypatch.setattr(cli.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(opening.os, "geteuid", lambda: 1000)
     monkeypatch.setattr(
-        cli.subprocess, "run", lambda command: opened.append(command) or subprocess.CompletedProcess([], 0)
+        opening.subprocess, "run", lambda command: opened.append(command) or subprocess.CompletedProcess([], 0)
     )
     folder = tmp_path / "my lab"
     (folder / "datasets" / "start").mkdir(parents=True)

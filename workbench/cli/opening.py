@@ -1,0 +1,55 @@
+"""`workbench lab`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from workbench.cli.saying import Problem
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def arguments(one: argparse.ArgumentParser) -> None:
+    """Add the arguments of `lab`."""
+    one.add_argument(
+        "--folder", help="where notebooks and their data go (a clone uses its own; else credit-workbench/)"
+    )
+    one.add_argument("jupyter", nargs="*", help="arguments for JupyterLab, after --")
+
+
+def lab(options: argparse.Namespace) -> int:
+    """Build the notebooks and open JupyterLab on the start notebook."""
+    clone = PACKAGE.parent
+    if options.folder is None and (clone / "notebooks" / "start.py").exists():
+        start = build_notebooks(clone / "notebooks", clone)
+    else:
+        shipped = PACKAGE / "_shipped"  # an installed wheel carries notebooks and their data here
+        whole = shipped if shipped.exists() else clone
+        folder = Path(options.folder or "credit-workbench").resolve()
+        for data in (path for path in (whole / "datasets").rglob("*") if path.is_file() and path.suffix != ".pyc"):
+            copy = folder / data.relative_to(whole)
+            if not copy.exists():
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(data, copy)
+        start = build_notebooks(whole / "notebooks", folder)
+    root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # in a container one often is
+    print(f"Opening {start}", flush=True)
+    try:
+        return subprocess.run([sys.executable, "-m", "jupyter", "lab", str(start), *root, *options.jupyter]).returncode
+    except KeyboardInterrupt:
+        return 0
+
+
+def build_notebooks(sources: Path, folder: Path) -> Path:
+    """Build the notebooks of all sources in `folder/notebooks`, never over a changed one; return the start notebook."""
+    from workbench import notebook
+
+    made = notebook.build_all(sources, folder / "notebooks", folder / ".cache" / "notebooks.json")
+    if "start" not in made:
+        raise Problem(f"there is no start notebook in {sources}; is this a whole clone?")
+    return made["start"].path
