@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,18 +33,29 @@ _PER_TURN = ("token_ids", "prompt_token_ids", "logprobs")
 
 
 def not_chat(path: Path) -> str | None:
-    """Say why a file is not chat JSON lines; None if its first record is a conversation."""
+    """Say why a file is not chat JSON lines; None if one of its first records is a conversation."""
     if not path.is_file():
         return "not a file"
-    try:
-        _, first = next(_records(path))
-    except StopIteration:
-        return "the file is empty"
-    if isinstance(first, RecordError):
-        return f"its first line is {first.problem}"[:160]
-    if _conversation(first) is None:
-        return f"its first record has no `messages`; it has {sorted(first)[:12]}"
-    return None
+    why = "the file is empty"
+    for line, record in islice(_records(path), _LOOKED_AT):
+        if isinstance(record, RecordError):
+            why = f"its line {line} is {record.problem}"[:160]
+        elif _is_conversation(record):
+            return None
+        else:
+            why = f"its record {line} has no `messages`; it has {sorted(record)[:12]}"
+    return why
+
+
+_LOOKED_AT = 20
+"""How many records may be bad before the file is taken for something else."""
+
+
+def _is_conversation(record: Mapping[str, Any]) -> bool:
+    said = _conversation(record)
+    if isinstance(said, list):
+        return len(said) > 0 and isinstance(said[0], dict) and "role" in said[0]
+    return isinstance(said, str) and said.lstrip().startswith("[")
 
 
 def scan_chat(path: Path, fields: Fields, on_problem: OnProblem) -> Iterator[Found]:

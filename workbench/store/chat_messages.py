@@ -83,8 +83,6 @@ def _message(
     has_tokens = item.get("token_ids") is not None
     if role == "assistant" and "content" not in item and not calls and not has_tokens:
         raise RecordError("an assistant message without `content`, tool calls or tokens", field="content")
-    if role == "assistant" and not parts and not calls:
-        losses.append("turns without text and without tool calls are kept as empty")
     of_turn = {k: v for k, v in item.items() if role == "assistant" and k in TURN_FIELDS and v is not None}
     for key, value in item.items():
         if key not in _PLACED and key not in of_turn and value is not None:
@@ -287,7 +285,7 @@ def cut(chat: Chat, losses: list[str]) -> Cut:
         (1, [1, 0])
     """
     starts = [i for i, m in enumerate(chat.messages) if m.role == "assistant"]
-    ends = [*starts[1:], len(chat.messages)]
+    ends = [*starts[1:], len(chat.messages)] if starts else []
     fields = tuple(chat.turn_fields[i] for i in starts)
     turns = tuple(
         _turn(k, chat.messages[a], chat.messages[a + 1 : b], fields[k], losses)
@@ -299,6 +297,8 @@ def cut(chat: Chat, losses: list[str]) -> Cut:
 def _turn(
     k: int, action: Message, observations: tuple[Message, ...], fields: dict[str, Any], losses: list[str]
 ) -> Turn:
+    if not action.parts and not action.calls:
+        losses.append(f"turn {k} has neither text nor tool calls: kept as empty")
     try:
         trained = truth(fields.get("trainable", fields.get("weight", True)), "trainable")
         return Turn(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +13,7 @@ from workbench.store.folder import is_folder, scan_numbered, shards
 from workbench.store.foreign import Fields, Found
 from workbench.store.lineage import without_misfits
 from workbench.store.manifest import read_manifest
-from workbench.store.report import OnProblem, Problem, Report, count_notes, raise_problem
+from workbench.store.report import OnProblem, Problem, Report, raise_problem
 from workbench.store.shards import read_lines, read_parquet
 from workbench.store.trl import not_trl, scan_trl
 from workbench.trajectory import Trajectory
@@ -111,7 +110,7 @@ def read(path: str | Path, *, strict: bool = False, fields: Mapping[str, str] | 
         >>> import json, tempfile
         >>> file = Path(tempfile.mkdtemp()) / "chats.jsonl"
         >>> said = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]
-        >>> _ = file.write_text(json.dumps({"messages": said, "reward": 1.0, "uid": "q1"}))
+        >>> _ = file.write_text((json.dumps({"messages": said, "reward": 1.0, "uid": "q1"}) + "\\n") * 2)
         >>> rollouts = read(file)
         >>> rollouts["chats/1"].outcome, rollouts.notes
         (1.0, ('no token ids: token credit and training unavailable',))
@@ -153,19 +152,29 @@ def _tell(problems: list[Problem], strict: bool) -> OnProblem:
 def _collect(found: Iterable[Found], tell: OnProblem) -> tuple[tuple[Trajectory, ...], tuple[str, ...]]:
     """Trajectories with distinct ids, and one note a kind of loss."""
     first: dict[str, Found] = {}
-    losses: Counter[str] = Counter()
+    losses: dict[str, list[Found]] = {}
     for item in found:
         before = first.get(item.trajectory.id)
         if before is None:
             first[item.trajectory.id] = item
-            losses.update(item.losses)
+            for loss in item.losses:
+                losses.setdefault(loss, []).append(item)
             continue
         problem = (
             f"the id is used twice, first at {before.file}, line {before.line}; if it names the task, give "
             "fields={'group': ..., 'id': ...} with the names of your fields"
         )
         tell(Problem(item.file, item.line, item.trajectory.id, problem))
-    return tuple(f.trajectory for f in first.values()), count_notes(losses.items(), len(first))
+    notes = tuple(_loss_note(what, where, len(first)) for what, where in losses.items())
+    return tuple(f.trajectory for f in first.values()), notes
+
+
+def _loss_note(what: str, where: list[Found], of: int) -> str:
+    """Say what was lost; of how many and where first, if it was not lost everywhere."""
+    if len(where) == of > 1:
+        return what
+    place = f"trajectory {where[0].trajectory.id!r}, {where[0].file}, line {where[0].line}"
+    return f"{what} ({place})" if len(where) == 1 else f"{what} (in {len(where)} of {of} trajectories, first {place})"
 
 
 def _with_folder(path: Path, rollouts: Rollouts, tell: OnProblem) -> Rollouts:

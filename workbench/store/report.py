@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from workbench.trajectory import RecordError
@@ -86,8 +86,3 @@ def raise_problem(problem: Problem) -> None:
         warnings.warn(str(problem), stacklevel=3)
         return
     raise RecordError(f"{problem.file}: {problem.problem}", trajectory=problem.id, line=problem.line)
-
-
-def count_notes(counts: Iterable[tuple[str, int]], of: int) -> tuple[str, ...]:
-    """Return one note a kind of loss, with how many of the records it is true of."""
-    return tuple(f"{what} (in {n} of {of} trajectories)" if n < of else what for what, n in counts if n > 0)

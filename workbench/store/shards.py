@@ -182,16 +182,23 @@ class ParquetWriter:
         self._part.replace(self._path)
 
 
-def _parquet_rows(path: Path, columns: Iterable[str]) -> Iterator[tuple[int, dict[str, list[Any]]]]:
+def _parquet_rows(
+    path: Path, columns: Iterable[str], on_problem: OnProblem
+) -> Iterator[tuple[int, dict[str, list[Any]]]]:
     """Yield (first row, columns) a row group at a time; a group is small (`_GROUP_BYTES`), so is the memory."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     first = 0
-    with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            table = file.read_row_group(group, columns=list(columns), use_threads=False)
-            yield first, table.to_pydict()
-            first += table.num_rows
+    try:
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group, columns=list(columns), use_threads=False)
+                yield first, table.to_pydict()
+                first += table.num_rows
+    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+        problem = f"not a whole Parquet file of trajectories: {error}"
+        on_problem(Problem(path.name, first + 1 if first else None, None, problem))
 
 
 _HEAD_COLUMNS = ("id", "group", "outcome", "rewards", "truncated", "stop_reason", "parent", "parent_turn")
@@ -207,7 +214,7 @@ def _head_at(columns: dict[str, list[Any]], i: int) -> Head:
 
 def read_parquet_heads(path: Path, on_problem: OnProblem) -> Iterator[Head]:
     """Yield the heads of a Parquet file; the bodies are not read."""
-    for first, columns in _parquet_rows(path, _HEAD_COLUMNS):
+    for first, columns in _parquet_rows(path, _HEAD_COLUMNS, on_problem):
         for i in range(len(columns["id"])):
             try:
                 yield _head_at(columns, i)
@@ -219,7 +226,7 @@ def read_parquet(
     path: Path, where: Where | None, migrate: Migrate | None, on_problem: OnProblem
 ) -> Iterator[tuple[int, Trajectory]]:
     """Yield (row, trajectory) of a Parquet file; bodies that `where` turns down are not parsed."""
-    for first, columns in _parquet_rows(path, (*_HEAD_COLUMNS, "body")):
+    for first, columns in _parquet_rows(path, (*_HEAD_COLUMNS, "body"), on_problem):
         for i, body in enumerate(columns["body"]):
             try:
                 head = _head_at(columns, i)
