@@ -230,3 +230,17 @@ def test_levels_of_the_palette():
     assert [palette.level(v, 1.6) for v in (0.0, 0.05, 0.1, 0.11, -0.8, 1.6, -99.0)] == [0, 1, 1, 2, -8, 16, -16]
     assert palette.wash(16).endswith(",.8)") and palette.wash(1).endswith(",.05)")
     assert palette.number(-1.005, 2).startswith("−") and palette.number(1e-9, 2) == "+1e-9"
+    assert palette.wash(-3).startswith("rgba(213,94,0,") and palette.wash(3).startswith("rgba(0,114,178,")
+
+
+def test_the_scale_is_the_98th_percentile_by_hand():
+    """1 to 200 (zeros apart): 98 % lie at or below 197; one far value alone does not set the scale."""
+    values = [np.arange(1.0, 200.0), np.array([0.0] * 500), np.array([-1e6])]
+    assert palette.common_scale(values) == 197.0
+
+
+def test_ribbons_count_turns_of_the_whole_story(rollouts, kit):
+    root = rollouts[0]
+    branch = Trajectory("br", root.group, turns=root.turns[2:], parent=(root.id, 1), outcome=0.0)
+    data = payload.ribbons(Rollouts((root, branch)), "br", kit.recipe().trace(Rollouts((root, branch)).batch()))
+    assert [t["index"] for t in data["turns"]] == [2]
