@@ -18,7 +18,18 @@ from typing import Any, NamedTuple
 from workbench.store.chat_messages import Cut, cut, read_messages
 from workbench.store.chat_tokens import Step, from_mask, from_steps, ids_of, logprobs_of, mask_of
 from workbench.store.decode import loads
-from workbench.store.foreign import NO_LOGPROBS, NO_OUTCOME, NO_TOKENS, Fields, Found, Record, clean, number, truth
+from workbench.store.foreign import (
+    NO_LOGPROBS,
+    NO_OUTCOME,
+    NO_TOKENS,
+    Fields,
+    Found,
+    Record,
+    clean,
+    kept_note,
+    number,
+    truth,
+)
 from workbench.store.report import OnProblem, Problem, problem_of
 from workbench.trajectory import Message, RecordError, Sequence, Trajectory, Turn
 
@@ -175,7 +186,7 @@ def _trajectory(id_: str, rest: Record, fields: Fields, done: Cut, losses: list[
     turns, sequences = _sequences(rest, done, losses)
     left = rest.left()
     if left:
-        losses.append(f"fields kept in `extra`, not interpreted: {', '.join(sorted(left))}")
+        losses.append(kept_note(left))
     return Trajectory(
         id=id_,
         group=str(group) if group_field else prompt_key(done.prompt),
@@ -255,6 +266,8 @@ def _from_record(rest: Record, done: Cut, losses: list[str]) -> tuple[Sequence, 
         rest.put_back(there)
         return ()
     losses.append("the turn of each token is taken from the runs of the mask of sampled tokens")
+    if not fields["logprobs"][0]:
+        losses.append("the file does not say if its token ids are those that were sampled or the text tokenised again")
     return (sequence,)
 
 

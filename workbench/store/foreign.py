@@ -86,6 +86,14 @@ def _inside(values: Mapping[str, Any], name: str) -> Any:
     return _inside(inner, rest) if isinstance(inner, Mapping) else None
 
 
+def kept_note(left: Iterable[str]) -> str:
+    """Say which fields nobody took, and how to give them a meaning."""
+    names = ", ".join(sorted(left))
+    return (
+        f"fields kept in `extra`, not interpreted: {names}; read(path, fields={{'outcome': NAME}}) gives one a meaning"
+    )
+
+
 def number(value: Any, field: str, losses: list[str]) -> float | None:
     """Return a reward; True and False are 1 and 0, NaN is unknown (with a note).
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from workbench.store.chat import prompt_key
 from workbench.store.chat_messages import cut, read_messages
-from workbench.store.foreign import NO_OUTCOME, NO_TOKENS, Fields, Found, Record, clean, number
+from workbench.store.foreign import NO_OUTCOME, NO_TOKENS, Fields, Found, Record, clean, kept_note, number
 from workbench.store.report import OnProblem, Problem, problem_of
 from workbench.trajectory import RecordError, Trajectory
 
@@ -104,7 +104,7 @@ def _trajectory(
     losses += [NO_TOKENS, "TRL's table holds the last generation batch of each logging step only"]
     left = rest.left()
     if left:
-        losses.append(f"fields kept in `extra`, not interpreted: {', '.join(sorted(left))}")
+        losses.append(kept_note(left))
     return Trajectory(
         id=name,
         group=str(group) if group_field else f"step-{step}/{prompt_key(done.prompt)}",
