@@ -177,6 +177,8 @@ class Stage(Node):
 
     def run(self, arrived: _Arrived, work: Work, depth: int) -> _Arrived:
         given = _Arrived(None, ()) if self.signal else arrived
+        if given.credit is not None:
+            self.level_out(given.credit.level)  # what a chain could not know before it met the batch
         out = work.once((given.key, self), lambda: self.fn(given.credit, work.batch, **dict(self.params)))
         work.steps.append(TraceStep(depth, repr(self), self, out.credit))  # type: ignore[arg-type]
         return out

@@ -47,4 +47,6 @@ def _drop(credit: Credit, batch: Batch, where: Any, reason: str) -> Credit:
 
 def drop(where: Any, reason: str) -> Stage:
     """Take units out of the loss for good where a predicate holds; `trace` says how many and why."""
+    if reason in ("known", "zero", "unknown"):
+        raise ValueError(f"drop: {reason!r} is what `Credit.counts` calls units that are not dropped; say why instead")
     return stage(drop, _drop, same_level, {"where": where, "reason": reason})

@@ -76,11 +76,11 @@ def _first(credit: Credit, batch: Batch) -> Tensor:
 
 
 def _equals(credit: Credit, batch: Batch, value: float) -> Tensor:
-    return credit.values == value
+    return credit.known & (credit.values == value)
 
 
 def _above(credit: Credit, batch: Batch, value: float) -> Tensor:
-    return credit.values > value
+    return credit.known & (credit.values > value)
 
 
 def constant(peers: PeersLike) -> Where:
@@ -94,12 +94,12 @@ def fewer_than(count: int, peers: PeersLike) -> Where:
 
 
 def equals(value: float) -> Where:
-    """Units whose credit is exactly `value`."""
+    """Units whose credit is known and exactly `value`."""
     return Where("equals", _equals, (value,))
 
 
 def above(value: float) -> Where:
-    """Units whose credit is greater than `value`."""
+    """Units whose credit is known and greater than `value`."""
     return Where("above", _above, (value,))
 
 
