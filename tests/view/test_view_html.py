@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
 from workbench import show, view
+from workbench.batch import Batch
 from workbench.credit import Credit
 from workbench.rollouts import Rollouts
-from workbench.trajectory import Message, Part, Sequence, ToolCall, Trajectory, Turn
+from workbench.trajectory import Example, Message, Part, Sequence, Span, ToolCall, Trajectory, Turn
 from workbench.view import html, payload
 from workbench.view.escape import esc, json_for_html, visible
 from workbench.view.html.parts import PAGE_BYTES, REPR_BYTES
@@ -296,3 +298,14 @@ def test_wide_overviews_show_signs_and_numbers_as_tooltips(rollouts, credits, ki
 def test_why_something_was_dropped_is_said_in_words(rollouts, credits, kit):
     text = "".join(kit.read(view.CreditMap(rollouts, 5, credits).html()).text)
     assert "GRPO drops: all outcomes of the group are equal." in text
+
+
+def test_empty_things_have_pictures_too(tmp_path):
+    none = torch.zeros(0, dtype=torch.float64)
+    bare = Rollouts((Trajectory("a", "g"),))
+    things = [Rollouts(()), bare, bare[0], Sequence(()), Span((), "prompt"), Batch.of_maps([], []), Example((), ())]
+    things += [Credit(none, "turn", none.bool()), Message("m", "tool"), Turn(Message("m", "assistant"))]
+    things += [view.CreditMap(bare, 0, {"m": Credit(none, "turn", none.bool())}), view.Overview(Rollouts(()))]
+    for thing in things:
+        assert view.mimebundle(thing)["text/html"].startswith("<div")
+    assert view.html_page(things, tmp_path / "x.html").exists() and view.html_page([], tmp_path / "y.html").exists()

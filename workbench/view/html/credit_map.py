@@ -38,9 +38,9 @@ from workbench.view.tags import Markup, el
 MANY_CHARACTERS = 700  # of a turn's text: from here on only the first method's wash is open
 MANY_METHODS = 4  # washes of further methods are folded
 TABLE_TURNS = 100
-NUMBER = "3px 12px 3px 6px"
+NUMBER = "3px 10px 3px 6px"
 # Up to so many methods: pixels on either side of a bar's axis, characters of the action shown beside it.
-WIDTHS = ((4, 40, 32), (6, 22, 22), (10**9, 12, 18))
+WIDTHS = ((4, 36, 28), (6, 22, 22), (10**9, 12, 18))
 
 
 def credit_map(payload: dict[str, Any], budget: int = REPR_BYTES) -> Markup:
@@ -96,7 +96,7 @@ def by_turn(
 
 def _by_turn_head(methods: Sequence[dict[str, Any]], rewards: bool) -> Markup:
     line = f"border-bottom:{RULE}"
-    named = [th(m["name"], span=2, style=f"text-align:center;{line}", pad="3px 12px 5px 0") for m in methods]
+    named = [th(m["name"], span=2, style=f"text-align:center;{line}", pad="3px 10px 5px 0") for m in methods]
     last = [th("reward", style=f"text-align:right;{line}", pad="3px 0 5px")] if rewards else []
     return tr(th("turn", style=line, pad="3px 14px 5px 0"), td("", style=line), *named, *last)
 

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from workbench.batch import Batch
+from workbench.credit import Credit
 from workbench.rollouts import Rollouts
 from workbench.trajectory import Group
 from workbench.view.escape import one_line
 from workbench.view.palette import STATUS, common_scale
 from workbench.view.payload.formula import stage_words
 from workbench.view.payload.records import TEXT_LIMIT, TOKEN_LIMIT, transcript
-from workbench.view.payload.rows import Coded, CreditLike, Placed, TurnCredit, coded, turn_arrays, turns_of
+from workbench.view.payload.rows import Coded, Placed, TurnCredit, coded, turn_arrays, turns_of
 
 ROWS = 200
 TURN_COLUMNS = 40
@@ -56,7 +57,7 @@ def _scale(credits: Mapping[str, Coded], scale: float | None) -> dict[str, Any]:
     return {"full": full, "given": scale is not None, "beyond": beyond, "of": sum(len(v) for v in values)}
 
 
-def turn_frame(rollouts: Rollouts, credits: Mapping[str, CreditLike]) -> dict[str, list[Any]]:
+def turn_frame(rollouts: Rollouts, credits: Mapping[str, Credit]) -> dict[str, list[Any]]:
     """Return the columns trajectory, turn, method, value (None if none), status: one row a turn and method."""
     batch = rollouts.batch()
     owner, index = batch.turn_trajectory.tolist(), batch.turn_index.tolist()
@@ -75,7 +76,7 @@ def _cell(t: TurnCredit) -> dict[str, Any]:
     return {"value": t.value, "status": t.status, "why": t.why}
 
 
-def _all_coded(credits: Mapping[str, CreditLike], batch: Batch) -> dict[str, Coded]:
+def _all_coded(credits: Mapping[str, Credit], batch: Batch) -> dict[str, Coded]:
     return {name: coded(name, credit, batch) for name, credit in credits.items()}
 
 
@@ -103,7 +104,7 @@ def _method(name: str, credit: Coded, batch: Batch, turns: range, limit: int) ->
 def credit_map(
     rollouts: Rollouts,
     trajectory: int | str,
-    credits: Mapping[str, CreditLike],
+    credits: Mapping[str, Credit],
     scale: float | None = None,
     *,
     limit: int = TEXT_LIMIT,
@@ -139,7 +140,7 @@ def credit_map(
 
 
 def method_table(
-    rollouts: Rollouts, trajectory: int | str, credits: Mapping[str, CreditLike], scale: float | None = None
+    rollouts: Rollouts, trajectory: int | str, credits: Mapping[str, Credit], scale: float | None = None
 ) -> dict[str, Any]:
     """Return methods x turns of one trajectory: the numbers of a credit map without its text.
 
@@ -174,7 +175,7 @@ def outcomes_of(group: Group) -> str:
 
 
 def group_overview(
-    rollouts: Rollouts, credits: Mapping[str, CreditLike] | None = None, scale: float | None = None, rows: int = ROWS
+    rollouts: Rollouts, credits: Mapping[str, Credit] | None = None, scale: float | None = None, rows: int = ROWS
 ) -> dict[str, Any]:
     """Return groups, their rollouts, and the credit of every turn under every method.
 

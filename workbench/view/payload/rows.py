@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from workbench.batch import Batch
-
-
-class CreditLike(Protocol):
-    """What the views read of a credit: `values`, `known`, `level`, `dropped` (the number of a reason, 0 for none)."""
-
-    values: Any
-    level: str
-    known: Any
-    dropped: Any
-    reasons: Any
+from workbench.credit import Credit
 
 
 @dataclass(frozen=True)
@@ -40,7 +31,7 @@ class Coded:
     reasons: Mapping[int, str]
 
 
-def coded(name: str, credit: CreditLike, batch: Batch) -> Coded:
+def coded(name: str, credit: Credit, batch: Batch) -> Coded:
     """Read values and status of a credit.
 
     Raises:
@@ -66,7 +57,7 @@ def coded(name: str, credit: CreditLike, batch: Batch) -> Coded:
     return Coded(credit.level, values, status, reason, _reasons(credit))
 
 
-def _reasons(credit: CreditLike) -> dict[int, str]:
+def _reasons(credit: Credit) -> dict[int, str]:
     """Reasons by number: row i holds number i + 1."""
     return {i + 1: str(text) for i, text in enumerate(credit.reasons or ())}
 
