@@ -46,7 +46,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "reuse": {},
     "plain": {"reuse": False},
     "tight": {"cache_bytes": 90_000, "max_tokens": 130},
-    "tight trunk": {"cache_bytes": 120_000, "max_tokens": 130},
+    "tight trunk": {"cache_bytes": 120_000, "max_tokens": 130, "max_rows": 4},
     "small passes": {"max_tokens": 64},
 }
 
@@ -229,6 +229,13 @@ def test_errors_say_what_to_do(model: Any) -> None:
     assert engine.score([[1, 2, 3]], [(2, 2)])[0].logprobs.shape == (0,)
 
 
+def test_another_callers_pass_is_not_answered_wrongly(model: Any) -> None:
+    from workbench.policy.attention import attend_with
+
+    with attend_with(model, None), pytest.raises(RuntimeError, match="an engine is sampling with this model"):
+        model(input_ids=torch.tensor([[1, 2, 3]]))
+
+
 def test_sliding_windows_are_refused() -> None:
     from transformers import MistralConfig, MistralForCausalLM
 
@@ -246,6 +253,8 @@ def test_token_logprobs_has_gradients(model: Any) -> None:
     found = token_logprobs(model, ids, mask, temperature=0.7)
     expected = torch.log_softmax(plain_of(model)([9, 10]) / 0.7, -1)[0, 10]
     assert found.shape == (2, 3) and found[1, 0].item() == pytest.approx(expected.item(), abs=1e-5)
+    inside = token_logprobs(model, ids, mask, top_p=0.5)
+    assert ((inside == -torch.inf) | (inside >= token_logprobs(model, ids, mask))).all()
     found[0].sum().backward()
     assert model.model.embed_tokens.weight.grad.abs().sum() > 0
 

@@ -23,7 +23,7 @@ _trunk: ContextVar[KV | None] = ContextVar("trunk", default=None)
 
 
 def trunk_attention(
-    module: torch.nn.Module,
+    module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -44,13 +44,18 @@ def trunk_attention(
 
     Returns:
         [B, n, heads, dim], and None (no weights).
+
+    Raises:
+        RuntimeError: there is no mask: this is another caller's forward pass, while an engine uses the model.
     """
+    if attention_mask is None:
+        raise RuntimeError("an engine is sampling with this model in another thread; wait for it, or use a copy")
     trunk = _trunk.get()
     batch, heads, n, dim = query.shape
     groups = key.shape[1]
     scaling = dim**-0.5 if scaling is None else scaling
     mine = query.reshape(batch, groups, -1, dim)  # the heads of a group are further queries on the same keys
-    mask = 0.0 if attention_mask is None else attention_mask.repeat(1, 1, heads // groups, 1)
+    mask = attention_mask.repeat(1, 1, heads // groups, 1)
     layer = None if trunk is None else (trunk.keys[module.layer_idx], trunk.values[module.layer_idx])
     if mine.shape[:3].numel() * (key.shape[2] + (trunk.tokens if trunk else 0)) > LARGEST:
         out = _fused(mine, key, value, mask, scaling, layer)
@@ -60,7 +65,7 @@ def trunk_attention(
 
 
 def _split(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any, scaling: float, trunk: Any
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scaling: float, trunk: Any
 ) -> torch.Tensor:
     """Attend to trunk and own keys [B, groups, m, .] without copying the trunk to every row."""
     own = query @ key.transpose(-1, -2) * scaling + mask
@@ -77,16 +82,14 @@ def _split(
 
 
 def _fused(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any, scaling: float, trunk: Any
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scaling: float, trunk: Any
 ) -> torch.Tensor:
     """Do the same with the fused kernel, which holds no scores but needs the trunk copied to every row."""
     if trunk is not None:
         keys, values = (t.expand(len(query), *t.shape) for t in trunk)
         key, value = torch.cat([keys, key], 2), torch.cat([values, value], 2)
-        if isinstance(mask, torch.Tensor):
-            mask = torch.nn.functional.pad(mask, (keys.shape[2], 0))
-    given = mask if isinstance(mask, torch.Tensor) else None
-    return torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=given, scale=scaling)
+        mask = torch.nn.functional.pad(mask, (keys.shape[2], 0))
+    return torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling)
 
 
 @contextmanager

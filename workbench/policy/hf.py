@@ -36,6 +36,7 @@ class HFEngine:
         reuse: keep keys and values of prefixes, across turns and within a call.
         cache_bytes: memory for those kept across calls; the least recently used go first.
         max_tokens: at most this many tokens (padding included) in one forward pass.
+        max_rows: at most this many samples at once; more are taken in turn.
         version: version of the weights it starts with.
 
     Example:
@@ -44,11 +45,18 @@ class HFEngine:
     """
 
     def __init__(
-        self, model: Any, *, reuse: bool = True, cache_bytes: int = 1 << 30, max_tokens: int = 8192, version: int = 0
+        self,
+        model: Any,
+        *,
+        reuse: bool = True,
+        cache_bytes: int = 1 << 30,
+        max_tokens: int = 8192,
+        max_rows: int = 128,
+        version: int = 0,
     ):
         self.model = model
         self.reuse = reuse
-        self.max_tokens = max_tokens
+        self.max_tokens, self.max_rows = max_tokens, max_rows
         self.tree = PrefixTree(cache_bytes if reuse else 0)
         self.shape: Shape = probe_shape(model)
         self.shares_trunk = reuse and works_on(model)
@@ -70,8 +78,9 @@ class HFEngine:
         Args:
             prompts: token ids, at least one each.
             settings: temperature, nucleus, length, stop ids.
-            seeds: one a prompt. Equal prompt and seed give an equal sample, whatever the batch, up to rounding
-                of the probabilities (about 1e-6 in float32), which flips a token about once in a million.
+            seeds: one a prompt. Equal prompt and seed give an equal sample, whatever the batch, up to rounding: another
+                batch sums in another order, which moves log-probs by 1e-6 to 4e-5 in float32 (more in bfloat16)
+                and so decides a token now and then, in float32 less than once in 10,000.
 
         Returns:
             one Generation a prompt, in order.
@@ -84,13 +93,21 @@ class HFEngine:
         _check(whole, settings, seeds, self.model.config)
         if not whole or settings.max_new_tokens == 0:
             return [Generation((), (), "length", self._version) for _ in whole]
+        made: list[Generation] = []
         with self._lock, _inference(self.model):
-            distinct = list(dict.fromkeys(whole)) if self.reuse else whole
-            logits, rows = self._prefill(distinct)
-            index = {prompt: n for n, prompt in enumerate(distinct)} if self.reuse else None
-            take = [index[p] for p in whole] if index is not None else list(range(len(whole)))
-            rows = rows.take(take, room=settings.max_new_tokens)
-            return self._decode(whole, logits[take], rows, settings, seeds)
+            for start in range(0, len(whole), self.max_rows):
+                few = slice(start, start + self.max_rows)
+                made += self._sample(whole[few], settings, seeds[few])
+        return made
+
+    def _sample(self, whole: list[tuple[int, ...]], settings: Settings, seeds: Sequence[int]) -> list[Generation]:
+        """Compute each different prompt once, then sample all rows behind them."""
+        distinct = list(dict.fromkeys(whole)) if self.reuse else whole
+        logits, rows = self._prefill(distinct)
+        index = {prompt: n for n, prompt in enumerate(distinct)} if self.reuse else None
+        take = [index[p] for p in whole] if index is not None else list(range(len(whole)))
+        rows = rows.take(take, room=settings.max_new_tokens)
+        return self._decode(whole, logits[take], rows, settings, seeds)
 
     def _prefill(self, prompts: list[tuple[int, ...]]) -> tuple[torch.Tensor, Rows]:
         """Compute what is not known of each prompt; return the logits after it [n, V] and its keys and values."""

@@ -44,15 +44,16 @@ def probe_shape(model: Any) -> Shape:
         device = next(model.parameters()).device
         model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=device), past_key_values=cache, use_cache=True)
     model.train(training)
-    kinds = {type(layer) for layer in cache.layers}
-    sizes = {(tuple(layer.keys.shape), tuple(layer.values.shape)) for layer in cache.layers if hasattr(layer, "keys")}
+    layers: list[Any] = cache.layers
+    kinds = {type(layer) for layer in layers}
+    sizes = {(tuple(layer.keys.shape), tuple(layer.values.shape)) for layer in layers if hasattr(layer, "keys")}
     if kinds != {DynamicLayer} or len(sizes) != 1:
         raise NotImplementedError(
             f"{type(model).__name__} has layers that do not attend to all tokens alike "
             f"({sorted(k.__name__ for k in kinds)}); this engine needs full attention in every layer: use vLLM for it"
         )
-    keys, values = cache.layers[0].keys, cache.layers[0].values
-    return Shape(len(cache.layers), keys.shape[1], keys.shape[-1], values.shape[-1], keys.dtype, keys.device)
+    keys, values = layers[0].keys, layers[0].values
+    return Shape(len(layers), keys.shape[1], keys.shape[-1], values.shape[-1], keys.dtype, keys.device)
 
 
 def causal_mask(real: torch.Tensor, new: int, dtype: torch.dtype) -> torch.Tensor:

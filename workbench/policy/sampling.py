@@ -61,7 +61,7 @@ def draw(logprobs: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     """Sample one token a row by the inverse of the cumulative distribution, in float64.
 
     A row's token depends on its own distribution and number alone. Distributions that differ by rounding (another
-    batch size makes another order of summation, about 1e-6) give another token only if the number falls into that gap.
+    batch size makes another order of summation) give another token only if the number falls into that gap.
 
     Args:
         logprobs: [B, V].

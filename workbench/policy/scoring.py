@@ -23,7 +23,12 @@ def scores_of(logits: torch.Tensor, ids: torch.Tensor, temperature: float, top_k
 
 
 def token_logprobs(
-    model: Any, ids: torch.Tensor, attention_mask: torch.Tensor | None = None, *, temperature: float = 1.0
+    model: Any,
+    ids: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    *,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
 ) -> torch.Tensor:
     """Return the log-prob of every token given those before it; gradients flow.
 
@@ -33,10 +38,10 @@ def token_logprobs(
         model: causal model of transformers.
         ids: [B, T] token ids, padded on the right.
         attention_mask: [B, T], 0 at padding; None if there is none.
-        temperature: the one it was sampled with.
+        temperature, top_p: those it was sampled with. A token outside the nucleus of these weights gets -inf.
 
     Returns:
         [B, T - 1] float32; entry t belongs to token t + 1. What stands at padding means nothing.
     """
     logits = model(input_ids=ids, attention_mask=attention_mask, use_cache=False).logits[:, :-1]
-    return log_distribution(logits, temperature).gather(-1, ids[:, 1:, None])[..., 0]
+    return log_distribution(logits, temperature, top_p).gather(-1, ids[:, 1:, None])[..., 0]

@@ -104,7 +104,7 @@ def convert(source: Path, target: Path, say: Callable[[str], None]) -> None:
     say("converting the weights to float32 (about 15 seconds, once)")
     packed = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
     settings = {k: v for k, v in packed.config.to_dict().items() if k not in ("quantization_config", "_name_or_path")}
-    model = LlamaForCausalLM(LlamaConfig(**settings)).to(torch.float32)
+    model = LlamaForCausalLM(LlamaConfig(**settings)).float()
     model.load_state_dict(packed.state_dict())
     say("writing 538 MB")
     model.save_pretrained(target, safe_serialization=True)
