@@ -55,9 +55,9 @@ for question in questions:
     print(f"{question.question:75} {question.gold['answer']}")
 
 # %% [markdown]
-# The model sees a prompt in plain text: three worked examples, then the question. It writes one line a turn, `Search:` or
-# `Answer:`; the line `Result:` comes back from a search engine over the world's sentences. Nothing constrains what it
-# writes: a line that is neither is answered by an error message.
+# The model sees a prompt in plain text: three worked examples, then the question. It writes one line a turn, `Search:`
+# or `Answer:`; the line `Result:` comes back from a search engine over the world's sentences. Nothing constrains what
+# it writes: a line that is neither is answered by an error message.
 
 # %%
 temperature = 1.0 if POLICY.startswith("tiny") else TEMPERATURE
@@ -80,34 +80,29 @@ rollouts.to_frame().head(6)
 # **How often is it right, and how many groups have collapsed?** A group is the rollouts of one question. If all of them
 # succeed, or all fail, nobody is better than the others: a method that only knows outcomes has nothing to say.
 
-
 # %%
-def collapsed(rollouts):
-    """Groups whose outcomes are all equal."""
-    return [group for group in rollouts.groups if len({t.outcome for t in group}) == 1]
+collapse = compare.collapse(rollouts.batch())
+if collapse.collapsed == collapse.groups:
+    STORED = "../datasets/start"
+    display(Markdown(f"**Every group collapsed on this machine**; going on with the stored rollouts of `{STORED}`."))
+    rollouts, env = workbench.read(STORED), envs.load("gazetteer")
+    player = policy.load("smollm2", shots=env.shots, tools=env.tools)
+    collapse = compare.collapse(rollouts.batch())
 
 
 def share(count, total):
-    low, high = compare.wilson(count, total)
-    return f"{count} of {total} ({count / total:.0%}, 95% interval {low:.0%} to {high:.0%})"
+    low, high = compare.wilson(int(count), total)
+    return f"{int(count)} of {total} ({count / total:.0%}, 95% interval {low:.0%} to {high:.0%})"
 
 
-dead = collapsed(rollouts)
-if len(dead) == len(rollouts.groups):
-    STORED = "../datasets/start"
-    display(Markdown(f"**Every group collapsed on this machine**; going on with the stored rollouts of `{STORED}`."))
-    rollouts = workbench.read(STORED)
-    dead = collapsed(rollouts)
-
-right = sum(t.outcome == 1.0 for t in rollouts)
 batch = rollouts.batch()
-malformed = int(batch["malformed"].values.sum()) if "malformed" in batch.columns else 0
+causes = ", ".join(f"{count} {cause}" for cause, count in collapse.causes.items()) or "none"
 display(
     Markdown(
-        f"- right: {share(right, len(rollouts))}\n"
-        f"- collapsed groups: {share(len(dead), len(rollouts.groups))}, "
-        f"of which {sum(t.outcome == 1.0 for t in (g[0] for g in dead))} all right\n"
-        f"- malformed lines: {share(malformed, batch.count('turn'))}\n"
+        f"- right: {share(sum(t.outcome == 1.0 for t in rollouts), len(rollouts))}\n"
+        f"- collapsed groups: {share(collapse.collapsed, collapse.groups)}: {causes}; were all questions equally hard, "
+        f"{collapse.forecast:.0%} would be expected\n"
+        f"- malformed lines: {share(batch['malformed'].values.sum(), batch.count('turn'))}\n"
         f"- turns that needed constrained decoding: 0 (nothing was constrained)"
     )
 )
@@ -115,20 +110,22 @@ display(
 # %% [markdown]
 # ## 3. Evidence
 #
-# Methods differ in what they look at. Whatever needs a model, a reference or a tool is *evidence*: computed once, stored
-# as a named column with where it came from. IGPO and A²TGPO ask the policy how likely it finds the right answer after
-# every turn (the probe sees the right answer; the policy never does). MatchTIR compares tool calls with a reference.
+# Methods differ in what they look at. Whatever needs a model, a reference or a tool is *evidence*: computed once,
+# stored as a named column with where it came from. IGPO and A²TGPO ask the policy how likely it finds the right answer
+# after every turn (the probe sees the right answer; the policy never does). MatchTIR compares tool calls with a
+# reference.
 
 # %%
 methods = [recipes.grpo(kl=0.0), recipes.matchtir(), recipes.igpo(), recipes.a2tgpo()]
 rollouts = evidence.collect(rollouts, evidence.for_recipe(methods, rollouts, policy=player))
+batch = rollouts.batch()
 rollouts.to_frame()[["trajectory", "turn", "action", "gold_logprob", "match_turn_reward", "outcome"]].head(8)
 
 # %% [markdown]
 # ## 4. Four credit maps
 #
-# **Blue is praise, orange is blame**, one scale for all four. Each cell is a turn. `0` is a known zero; an empty mark is
-# unknown: the two are not the same thing.
+# **Blue is praise, orange is blame**, one scale for all four. Each cell is a turn. `0` is a known zero, `?` is unknown:
+# the two are not the same thing.
 
 # %%
 overview = Overview(rollouts, methods)
@@ -137,23 +134,20 @@ overview
 # %% [markdown]
 # ### Where they disagree most
 #
-# The rule: among all rollouts, the one whose turns GRPO and IGPO rank and scale most differently: the largest mean
-# absolute difference of their credits per turn, each divided by its root mean square over all turns.
-
+# The rule: among all rollouts, the one on which GRPO and IGPO are furthest apart, each in units of its own root mean
+# square over all turns; the mean over the rollout's turns counts.
 
 # %%
-def unit_scale(recipe):
-    """A recipe's turn credits, divided by their root mean square."""
-    credit = recipe.credit(rollouts.batch(), to="turn")
-    return credit.values / credit.values[credit.known].square().mean().sqrt().clamp_min(1e-12)
+credits = {m.name: m.credit(batch, to="turn") for m in methods}
+((chosen_id, distance),) = compare.most_disagreed(credits["grpo"], credits["igpo"], batch)
+chosen = rollouts[chosen_id]
+print(f"{chosen.id}: {distance:.2f} apart, outcome {chosen.outcome:g}")
 
+# %% [markdown]
+# The four, pair by pair, over all turns: rank correlation of their credits (1 is the same order).
 
-batch = rollouts.batch()
-grpo, igpo = unit_scale(methods[0]), unit_scale(methods[2])
-distance = torch.zeros(len(rollouts)).double().index_add_(0, batch.turn_trajectory, (grpo - igpo).abs())
-distance = distance / torch.bincount(batch.turn_trajectory, minlength=len(rollouts)).clamp_min(1)
-chosen = rollouts[int(distance.argmax())]
-print(f"{chosen.id}: mean difference {float(distance.max()):.2f}, outcome {chosen.outcome}")
+# %%
+compare.agreement_matrix(credits).round(2)
 
 # %%
 credit_map = CreditMap(rollouts, chosen.id, methods)
@@ -170,8 +164,8 @@ print(igpo_recipe)
 igpo_recipe
 
 # %% [markdown]
-# `trace` gives every stage's values. Read it from the top: the probe's log-probability, the gain of each turn, the outcome
-# at the last turn, all of them compared within the question, and summed from the end.
+# `trace` gives every stage's values. Read it from the top: the probe's log-probability, the gain of each turn, the
+# outcome at the last turn, all of them compared within the question, and summed from the end.
 
 # %%
 ribbons = Ribbons(rollouts, chosen.id, igpo_recipe)
@@ -184,36 +178,37 @@ ribbons
 
 
 # %%
-def turn_values(recipe):
-    credit = recipe.credit(batch, to="turn")
-    return {t.id: credit.values[batch.turn_trajectory == n].tolist() for n, t in enumerate(rollouts)}
+def of(name, trajectory):
+    """A method's turn credits on one rollout."""
+    mine = batch.turn_trajectory == batch.trajectories.index(trajectory)
+    return [v for v, m in zip(credits[name].tolist(), mine.tolist(), strict=True) if m]
 
 
-values = {m.name: turn_values(m) for m in methods}
-silent = {name: sum(all(v == 0 for v in row) for row in rows.values()) for name, rows in values.items()}
-flat = {name: sum(max(row) - min(row) < 1e-9 for row in rows.values()) for name, rows in values.items()}
-gain = igpo_recipe.trace(batch)[2].credit
-here = (batch.turn_trajectory == rollouts.trajectories.index(chosen)) & gain.known
-gains = ", ".join(f"{v:+.2f}" for v in gain.values[here].tolist())
-in_dead = {t.id for g in dead for t in g}
-spoken = sum(any(abs(v) > 1e-9 for v in values["igpo"][i]) for i in in_dead)
+def listed(values):
+    return ", ".join("unknown" if v is None else f"{v:+.2f}" for v in values)
 
-signs = torch.stack([m.credit(batch, to="turn").values for m in methods])
-opposed = int(((signs.sign().max(0).values - signs.sign().min(0).values) == 2).sum())
+
+ids = batch.trajectories
+flat, _ = compare.collapsed_groups(batch)
+in_flat = [t for t, g in zip(ids, batch.trajectory_group.tolist(), strict=True) if flat[g]]
+same = sum(len(set(of("grpo", t))) == 1 for t in ids)
+silent = sum(not any(of("grpo", t)) for t in ids)
+spoken = sum(any(abs(v or 0) > 1e-9 for v in of("igpo", t)) for t in in_flat)
+signs = torch.stack([c.values.sign() for c in credits.values()])
+opposed = int((signs.amax(0) - signs.amin(0) == 2).sum())
 
 display(
     Markdown(
         f"""
-- **GRPO gives every turn of a rollout the same credit** ({flat["grpo"]} of {len(rollouts)} rollouts are flat), and
-  says nothing about {silent["grpo"]} of them: those of the {len(dead)} collapsed groups.
-- **IGPO still speaks in collapsed groups**: about {spoken} of their {len(in_dead)} rollouts. Whether what it says is
-  worth learning from is another question: it is the policy's own belief that is measured.
-- **On the rollout they disagree about most** (`{chosen.id}`, outcome {chosen.outcome:g}) the probability of the right
-  answer changed by {gains or "nothing that was probed"} turn by turn; GRPO gives each of its turns
-  {values["grpo"][chosen.id][0]:+.2f}, IGPO {", ".join(f"{v:+.2f}" for v in values["igpo"][chosen.id])}.
-- **The four do not even agree on the sign**: {opposed} of {batch.count("turn")} turns are praised by one method and
-  blamed by another.
-- With {len(rollouts)} rollouts of one small model this shows *how* the methods differ, not which one trains better.
+- **GRPO gives every turn of a rollout the same credit** ({same} of {len(ids)} rollouts), and none at all to
+  {silent} of them: those of the {collapse.collapsed} collapsed groups.
+- **IGPO still speaks in collapsed groups**: about {spoken} of their {len(in_flat)} rollouts. Whether that is worth
+  learning from is another question: what it measures is the policy's own belief.
+- **On the rollout those two disagree about most** (`{chosen.id}`, outcome {chosen.outcome:g}) GRPO says
+  {listed(of("grpo", chosen.id))} turn by turn, and IGPO {listed(of("igpo", chosen.id))}.
+- **The four do not even agree on the sign**: {opposed} of {batch.count("turn")} turns are praised by one and blamed
+  by another.
+- With {len(ids)} rollouts of one small model this shows *how* the methods differ, not which one trains better.
 """
     )
 )
@@ -221,8 +216,8 @@ display(
 # %% [markdown]
 # ## 7. Your own rollouts
 #
-# This line opens a file: a folder of ours, chat messages in JSON lines, or TRL's completions. What it could not keep, it
-# says. Put in your own path; everything above works on it (without token ids, turn by turn).
+# This line opens a file: a folder of ours, chat messages in JSON lines, or TRL's completions. What it could not keep,
+# it says. Put in your own path; everything above works on it (without token ids, turn by turn).
 
 # %%
 mine = workbench.read("../datasets/examples/chat.jsonl")

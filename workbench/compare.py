@@ -131,7 +131,7 @@ def collapse_forecast(outcomes: Tensor, sizes: Tensor) -> float | None:
         sizes: members of each group [G].
 
     Returns:
-        a share, or None if there is no outcome or one is neither 0 nor 1. Tasks that differ in difficulty collapse more.
+        a share, or None if there is no outcome or one is neither 0 nor 1. Tasks of unequal difficulty collapse more.
     """
     if not len(outcomes) or not bool(((outcomes == 0) | (outcomes == 1)).all()):
         return None
