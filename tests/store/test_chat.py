@@ -277,6 +277,8 @@ def test_a_mask_that_does_not_fit_the_turns_is_not_guessed_at(tmp_path):
     assert not rollouts.has_tokens and dict(rollouts[0].extra) == fields  # kept
     assert any("runs of the mask of sampled tokens are not as many" in note for note in rollouts.notes)
     assert any(note.startswith("no token ids: token credit and training unavailable") for note in rollouts.notes)
+    more = {"input_ids": [1, 2, 3, 4, 5], "loss_mask": [1, 0, 1, 0, 1]}
+    assert not read(chat(tmp_path, {"messages": SAID, **more})).has_tokens
     rollouts = read(chat(tmp_path, {"messages": SAID, "input_ids": [1, 2]}))
     assert rollouts[0].extra["input_ids"] == [1, 2]
     assert any("do not say which tokens were sampled" in note for note in rollouts.notes)

@@ -65,6 +65,17 @@ def test_tool_calls_tool_messages_and_second_turns():
     assert rollouts[0].turns[1].action.text == "It is Paris."
 
 
+def test_arguments_of_different_tools_do_not_mix(tmp_path):
+    """Parquet gives each call the arguments of all the others, as nulls."""
+    calls = [{"function": {"name": n, "arguments": a}} for n, a in (("add", {"x": 1}), ("say", {"text": "hi"}))]
+    said = [{"role": "assistant", "content": None, "tool_calls": calls}]
+    row = {"step": 1, "prompt": "?", "completion": said, "right": 1.0, "advantage": 0.0}
+    pd.DataFrame([row]).to_parquet(tmp_path / "completions_00001.parquet")
+    rollouts = read(tmp_path, strict=True)
+    assert [dict(c.arguments) for c in rollouts[0].turns[0].calls] == [{"x": 1}, {"text": "hi"}]
+    assert any("null in the table are taken as not given" in note for note in rollouts.notes)
+
+
 def test_grpo_on_a_group_gives_the_advantage_trl_logged():
     rollouts = read(FIXTURES / "trl_tools.parquet")[:4]  # one generation group: TRL's table has them in order
     credit = recipes.grpo(eps=1e-4).credit(rollouts.batch(), to="turn")

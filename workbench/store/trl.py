@@ -96,7 +96,7 @@ def _trajectory(
     outcome = values.get(named[0]) if named and named[0] in values else _total(values, losses)
     if named and named[0] not in values:
         outcome = number(rest.take(named)[1], named[0], losses)
-    done = cut(read_messages(_messages(row), losses), losses)
+    done = cut(read_messages(_messages(row, losses), losses), losses)
     if outcome is None:
         losses.append(NO_OUTCOME)
     if not group_field:
@@ -133,14 +133,21 @@ def _total(values: Mapping[str, float | None], losses: list[str]) -> float | Non
     return sum(known) if known else None
 
 
-def _messages(row: Mapping[str, Any]) -> list[Any]:
+def _messages(row: Mapping[str, Any], losses: list[str]) -> list[Any]:
     """Prompt and completion as messages; texts become one user and one assistant message."""
     prompt, completion = row["prompt"], row["completion"]
     before = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     after = [{"role": "assistant", "content": completion}] if isinstance(completion, str) else completion
     if not isinstance(before, list) or not isinstance(after, list):
         raise RecordError(f"expected texts or messages, got {type(prompt).__name__} and {type(completion).__name__}")
+    if any(None in arguments.values() for m in after for arguments in _arguments(m)):
+        losses.append("arguments of tool calls that are null in the table are taken as not given")
     return [_without_nulls(m) for m in (*before, *after)]
+
+
+def _arguments(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    functions = [(call or {}).get("function") or {} for call in message.get("tool_calls") or []]
+    return [f["arguments"] for f in functions if isinstance(f.get("arguments"), Mapping)]
 
 
 def _without_nulls(value: Any) -> Any:
