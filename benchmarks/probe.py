@@ -7,7 +7,7 @@
 (b) a group: rollouts that share a 260-token prompt. Ways to share it: packed with the group; packed rollout by
     rollout; everything in one dense masked pass; the prompt's keys cached once and the rollouts behind it as
     rows of a padded batch.
-(c) the same group right after it was sampled: its keys are still in the engine.
+(c) the same group by the engine, with nothing known, and with the keys it still has right after sampling the group.
 
 Prints; asserts nothing about time. The ways take turns within one process. A time is the best of the repeats; `cpu` is
 processor time, which says more where others use the machine too. A token is one that goes through the model.
@@ -23,6 +23,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from workbench.policy.base import Settings
+from workbench.policy.hf import HFEngine
 from workbench.policy.packed import packed_logprobs, reforward_logprobs
 from workbench.policy.token_tree import Pack, pack, tree_mask
 
@@ -199,7 +201,24 @@ def _group_ways(model: Any, job: Job) -> list[Way]:
             lambda: expanded_logprobs(model, job),
         ),
         _packed(model, job),
+        _by_engine(model, job, known=False),
+        _by_engine(model, job, known=True),
     ]
+
+
+def _by_engine(model: Any, job: Job, *, known: bool) -> Way:
+    """Score by an engine that knows nothing, or the rollouts' own tokens and no forced answer."""
+    engine = HFEngine(model)
+    contexts = [s[:-ANSWER] for s in job.sequences]
+
+    def prepare() -> None:
+        engine.tree.clear()
+        if known:
+            engine.sample([[*c, 0] for c in contexts], Settings(max_new_tokens=1), [0] * len(contexts))
+
+    tokens = ANSWER * len(contexts) if known else len(pack(job.sequences, job.spans))
+    name = "engine, keys known" if known else "engine, nothing known"
+    return Way(name, tokens, lambda: [s.logprobs for s in engine.score(job.sequences, job.spans)], prepare)
 
 
 def main() -> None:

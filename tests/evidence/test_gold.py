@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from workbench.credit import delta
-from workbench.evidence import Cache, collect
+from workbench.evidence import Cache, collect, gold
 from workbench.evidence.contexts import after_turn, before_turn
 from workbench.evidence.gold import GoldProbe
-from workbench.policy.base import Policy, Scores
+from workbench.policy.base import Policy, Scores, Settings
 from workbench.policy.hf import HFEngine
 from workbench.policy.packed import reforward_logprobs
 from workbench.rollouts import Rollouts
@@ -177,7 +177,7 @@ def test_provenance_and_what_is_kept() -> None:
     asked = GoldProbe(policy(engine))
     one = collect(rollouts, [asked], cache=cache).columns["gold_logprob"]
     source = one.provenance
-    assert (source.provider, source.sees, source.policy_version, source.calls) == ("GoldProbe", ("gold",), 0, 6)
+    assert (source.provider, source.sees, source.policy_version, source.calls) == ("GoldProbe", ("gold",), 0, 5)
     assert source.parameters["form"] == "90 7 91 " and len(source.model) >= 16
     # prompt, 2 rollouts x 2 turns of 5 tokens, and behind each of the 5 places: the lead and all but the last token
     assert source.tokens == len(PROMPT) + 2 * 2 * 5 + 5 * 2
@@ -188,6 +188,18 @@ def test_provenance_and_what_is_kept() -> None:
     assert len(cache) == 2 and other.provenance.model != source.model and other.provenance.policy_version == 1
     expected = plain(ids_until(rollouts[0], 0), model=engine.model)
     assert other.values[0].item() == pytest.approx(expected, abs=1e-5) != one.values[0].item()
+
+
+def test_what_the_engine_knows_from_sampling_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gold, "FEWER", 1)  # these rollouts are so short that packing them costs little
+    members = Rollouts(tuple(trajectory(name, 5) for name in "abcd"))
+    cold = collect(members, [GoldProbe(policy())], cache=Cache()).columns["gold_logprob"]
+    engine = HFEngine(MODEL)
+    engine.sample([ids_until(t, k) for t in members for k in range(-1, 4)], Settings(max_new_tokens=1), [0] * 20)
+    warm = collect(members, [GoldProbe(policy(engine))], cache=Cache()).columns["gold_logprob"]
+    assert torch.allclose(warm.values, cold.values, atol=1e-5)
+    assert cold.provenance.tokens == 5 + 4 * 4 * 5 + 17 * 2  # 17 different places
+    assert warm.provenance.tokens == 17 * 3  # the lead and the answer, no token of any rollout
 
 
 class Elsewhere:

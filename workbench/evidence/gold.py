@@ -20,12 +20,15 @@ from workbench.evidence.contexts import Tokens, after_turn, before_turn
 from workbench.evidence.scoring import model_hash
 from workbench.policy.base import Policy
 from workbench.policy.hf import HFEngine
-from workbench.policy.packed import check_packing, score_pack
+from workbench.policy.packed import check_finite, check_packing, score_pack
 from workbench.policy.token_tree import LIMIT, Range, pack
 from workbench.rollouts import Rollouts
 from workbench.trajectory import Group, RecordError, Trajectory
 
 Aliases = Literal["first", "best", "mean"]
+FEWER = 3
+"""The engine's own keys are used where that forwards this many times fewer token places than packing: a place costs it
+about twice as much there (benchmarks/probe.py, table c), because rows are padded and keys copied to them."""
 BEFORE = -1
 """The place before a trajectory's first own turn."""
 
@@ -128,10 +131,12 @@ class GoldProbe(Provider):
     async def compute(self, group: Group, meter: Meter) -> Mapping[str, Values]:
         """Probe all turns and rollouts of a group at once."""
         probes = self.probes(group)
-        scores = self.score([p.ids for p in probes], [p.span for p in probes], meter)
+        asked = list(dict.fromkeys((probe.ids, probe.span) for probe in probes))  # rollouts share the prompt's
+        scores = self.score([ids for ids, _ in asked], [span for _, span in asked], meter)
+        mean = {one: float(score.double().mean()) for one, score in zip(asked, scores, strict=True)}
         found: dict[tuple[int, int], list[float]] = {}
-        for probe, score in zip(probes, scores, strict=True):
-            found.setdefault((probe.member, probe.turn), []).append(float(score.double().mean()))
+        for probe in probes:
+            found.setdefault((probe.member, probe.turn), []).append(mean[probe.ids, probe.span])
         value = {place: ALIASES[self.aliases](means) for place, means in found.items()}
         return {
             "gold_logprob": Values.of([value.get((m, k)) for m, t in enumerate(group) for k in range(len(t.turns))]),
@@ -166,7 +171,7 @@ class GoldProbe(Provider):
         return forced
 
     def score(self, sequences: Sequence[Tokens], spans: Sequence[Range], meter: Meter) -> list[torch.Tensor]:
-        """Score the spans: packed where the model is at hand, else as the engine does it.
+        """Score the spans: in a packed pass; from the engine's own keys where it still has most of them.
 
         Returns:
             per sequence the log-probs of its span.
@@ -178,9 +183,18 @@ class GoldProbe(Provider):
             meter.count(calls=len(sequences), tokens=sum(stop for _, stop in spans))
             return [scores.logprobs for scores in engine.score(sequences, spans)]
         tree = pack(sequences, spans)
-        meter.count(calls=len(sequences), tokens=len(tree))
         with engine._lock:  # it may be sampling in another thread
+            missing = _missing(engine, sequences, spans)
+            if len(missing) * max(missing) * FEWER <= len(tree):
+                meter.count(calls=len(sequences), tokens=sum(missing))
+                return check_finite([scores.logprobs.float().cpu() for scores in engine.score(sequences, spans)])
+            meter.count(calls=len(sequences), tokens=len(tree))
             return score_pack(engine.model, tree, limit=self.limit)
+
+
+def _missing(engine: HFEngine, sequences: Sequence[Tokens], spans: Sequence[Range]) -> list[int]:
+    """Count the tokens of each sequence whose keys the engine does not have, or needs anew to predict the span."""
+    return [stop - engine.tree.find(ids[: start - 1])[0] for ids, (start, stop) in zip(sequences, spans, strict=True)]
 
 
 def _first(means: Sequence[float]) -> float:
