@@ -318,6 +318,12 @@ def test_what_we_do_not_know_says_what_was_tried_and_found(tmp_path):
         read(tmp_path / "gone")
 
 
+def test_a_name_like_ours_does_not_hide_a_chat_file(tmp_path):
+    assert read(chat(tmp_path, {"messages": SAID}, name="trajectories.jsonl"))[0].turns[0].action.text == "a"
+    with pytest.raises(ValueError, match="a folder of the workbench: no manifest.json"):
+        read(tmp_path)
+
+
 def test_wrong_messages_name_their_place(tmp_path):
     wrong = {
         "expected an object with role and content, got str": [user(), "hi"],

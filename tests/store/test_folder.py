@@ -282,6 +282,15 @@ def test_notes_are_kept(tmp_path):
     assert read(write(tmp_path / "r", rollouts)).notes == ("no log-probs of the sampled tokens",)
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_one_file_of_a_folder_is_read_too(tmp_path, format):
+    folder = write_trajectories(tmp_path / "r", [plain("a")], format=format)
+    file = next(folder.glob("trajectories*"))
+    assert [t.id for t in read(file, strict=True)] == ["a"]
+    (folder / "manifest.json").unlink()
+    assert [t.id for t in read(folder)] == ["a"]
+
+
 def test_a_folder_may_be_moved(tmp_path):
     folder = write_trajectories(tmp_path / "with a space" / "r", [plain("a")])
     shutil.move(folder, tmp_path / "elsewhere")

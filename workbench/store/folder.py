@@ -29,6 +29,7 @@ from workbench.store.shards import (
     Migrate,
     ParquetWriter,
     Where,
+    holds_trajectories,
     read_line_heads,
     read_lines,
     read_parquet,
@@ -42,7 +43,7 @@ ShardFormat = Literal["jsonl", "parquet"]
 def is_folder(path: str | Path) -> bool:
     """True if a path is a folder of this format, with or without its manifest."""
     p = Path(path)
-    return p.is_dir() and ((p / "manifest.json").exists() or bool(shards(p)))
+    return p.is_dir() and ((p / "manifest.json").exists() or any(holds_trajectories(s) for s in shards(p)))
 
 
 def shards(path: str | Path) -> list[Path]:

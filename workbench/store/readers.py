@@ -13,8 +13,9 @@ from workbench.store.folder import is_folder, scan_numbered, shards
 from workbench.store.foreign import Fields, Found
 from workbench.store.lineage import without_misfits
 from workbench.store.manifest import read_manifest
+from workbench.store.migrate import migration
 from workbench.store.report import OnProblem, Problem, Report, raise_problem
-from workbench.store.shards import read_lines, read_parquet
+from workbench.store.shards import holds_trajectories, read_lines, read_parquet
 from workbench.store.trl import not_trl, scan_trl
 from workbench.trajectory import Trajectory
 
@@ -45,13 +46,14 @@ def _scan_folder(path: Path, fields: Fields, on_problem: OnProblem) -> Iterator[
 
 
 def _not_shard(path: Path) -> str | None:
-    known = path.is_file() and path.name.startswith("trajectories") and path.suffix in (".jsonl", ".parquet")
-    return None if known else "not a file named trajectories*.jsonl or trajectories*.parquet"
+    if not path.is_file() or not path.name.startswith("trajectories") or path.suffix not in (".jsonl", ".parquet"):
+        return "not a file named trajectories*.jsonl or trajectories*.parquet"
+    return None if holds_trajectories(path) else "its records are not those of such a file"
 
 
 def _scan_shard(path: Path, fields: Fields, on_problem: OnProblem) -> Iterator[Found]:
     read = read_lines if path.suffix == ".jsonl" else read_parquet
-    for line, trajectory in read(path, None, None, on_problem):
+    for line, trajectory in read(path, None, migration(read_manifest(path.parent).schema), on_problem):
         yield Found(path.name, line, trajectory)
 
 
@@ -97,7 +99,7 @@ def read(path: str | Path, *, strict: bool = False, fields: Mapping[str, str] | 
 
     Args:
         path: file or folder.
-        strict: raise the first problem instead.
+        strict: raise the first problem instead (a torn last line, which no writer finished, is a note all the same).
         fields: which of another tool's fields mean what, e.g. {"group": "question_id", "outcome": "info.score"}.
 
     Returns:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +31,26 @@ class ShardWriter(Protocol):
 
     def close(self) -> None:
         """Finish the file; flushed to the disk when this returns."""
+
+
+def holds_trajectories(path: Path) -> bool:
+    """True unless the first readable record of a file shows that another tool wrote it."""
+    if path.suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            return {"id", "group", "body"} <= set(pq.read_schema(path).names)
+        except (pa.ArrowInvalid, OSError):
+            return True  # broken: reading it says so
+    with path.open("rb") as file:
+        for line in islice(file, 20):
+            try:
+                record = loads(line)
+            except RecordError:
+                continue
+            return {"id", "group"} <= record.keys() and "messages" not in record
+    return True
 
 
 # -------------------------------------------------------------------------------------------------- JSON lines
