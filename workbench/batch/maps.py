@@ -175,6 +175,8 @@ class Batch:
             return self._into_unit(low, high)
         if low in self.units and high in ("turn", "trajectory", "group"):
             return self._out_of_unit(low, high)
+        for name in (low, high):
+            self.count(name)  # a level that is not there at all is the better error
         raise ValueError(f"level {high!r} does not hold level {low!r}")
 
     def _into_unit(self, low: Level, name: str) -> Tensor:
