@@ -74,7 +74,7 @@ rollouts
 rollouts[0]
 
 # %%
-rollouts.to_frame().head(6)
+rollouts.to_frame()[["trajectory", "turn", "action", "observation", "tokens", "outcome"]].head(6)
 
 # %% [markdown]
 # **How often is it right, and how many groups have collapsed?** A group is the rollouts of one question. If all of them
@@ -196,6 +196,8 @@ silent = sum(not any(of("grpo", t)) for t in ids)
 spoken = sum(any(abs(v or 0) > 1e-9 for v in of("igpo", t)) for t in in_flat)
 signs = torch.stack([c.values.sign() for c in credits.values()])
 opposed = int((signs.amax(0) - signs.amin(0) == 2).sum())
+wrong = [t.id for t in rollouts if t.outcome == 0.0]
+praised = sum((of("igpo", t)[-1] or 0) > 0 for t in wrong)
 
 display(
     Markdown(
@@ -203,7 +205,9 @@ display(
 - **GRPO gives every turn of a rollout the same credit** ({same} of {len(ids)} rollouts), and none at all to
   {silent} of them: those of the {collapse.collapsed} collapsed groups.
 - **IGPO still speaks in collapsed groups**: about {spoken} of their {len(in_flat)} rollouts. Whether that is worth
-  learning from is another question: what it measures is the policy's own belief.
+  learning from is another question: what it measures is the policy's own belief. Because gains and outcomes are
+  compared in one pool, the last turn of {praised} of the {len(wrong)} wrong rollouts is *praised*: an outcome of 0 is
+  better than the average gain where searching lowered the right answer's probability.
 - **On the rollout those two disagree about most** (`{chosen.id}`, outcome {chosen.outcome:g}) GRPO says
   {listed(of("grpo", chosen.id))} turn by turn, and IGPO {listed(of("igpo", chosen.id))}.
 - **The four do not even agree on the sign**: {opposed} of {batch.count("turn")} turns are praised by one and blamed

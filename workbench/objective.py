@@ -9,7 +9,7 @@ batch is cut, micro-batches and ranks add up to the very same gradient.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -239,8 +239,8 @@ class Objective:
 
 
 def _plain(loss: Any) -> str:
-    """A loss as text, parameters that are not set left out."""
-    shown = [f"{f.name}={getattr(loss, f.name)!r}" for f in fields(loss) if getattr(loss, f.name) is not None]
+    """A loss as text; parameters that have their default are left out."""
+    shown = [f"{f.name}={getattr(loss, f.name)!r}" for f in fields(loss) if getattr(loss, f.name) != f.default]
     return f"{type(loss).__name__}({', '.join(shown)})"
 
 
