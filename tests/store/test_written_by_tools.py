@@ -13,6 +13,7 @@ import torch
 import workbench
 from workbench import recipes, show
 from workbench.store import read, read_report, write
+from workbench.view import CreditMap
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 ALL = sorted(p.name for p in FIXTURES.iterdir() if p.suffix in (".parquet", ".jsonl"))
@@ -26,6 +27,8 @@ def test_it_is_read_whole_shown_credited_and_kept(tmp_path, name):
     assert len(credit.values) == rollouts.batch().count("turn") and bool(torch.isfinite(credit.values).all())
     page = show.html_page(rollouts, tmp_path / "page.html")
     assert rollouts[0].turns[-1].action.text[:5] in page.read_text() or name == "trl_text.parquet"
+    drawn = CreditMap(rollouts, 0, [recipes.grpo(), recipes.rloo()]).html()
+    assert "grpo" in drawn and "rloo" in drawn
     again = read(write(tmp_path / "r", rollouts), strict=True)
     assert again.trajectories == rollouts.trajectories and again.notes == rollouts.notes
 

@@ -17,8 +17,8 @@ from workbench.trajectory import RecordError, Trajectory
 Where = Callable[[Head], bool]
 Migrate = Callable[[dict[str, Any]], dict[str, Any]]
 
-_GROUP_ROWS = 8192  # rows of one Parquet row group, at most
-_GROUP_BYTES = 8 << 20  # and about so many bytes of JSON: what writing and reading hold in memory at once
+_GROUP_ROWS = 4096  # rows of one Parquet row group, at most
+_GROUP_BYTES = 4 << 20  # and about so many bytes of JSON: what writing and reading hold in memory at once
 
 
 class ShardWriter(Protocol):
