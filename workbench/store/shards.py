@@ -161,6 +161,10 @@ def _schema() -> Any:
     )
 
 
+_REPEATED = ["group", "stop_reason", "rewards", "parent"]
+_HEAD_SCALARS = ["outcome", "truncated", "parent_turn"]
+
+
 class ParquetWriter:
     """Writes one Parquet file; it gets its name when it is complete, so that a reader never sees half of one."""
 
@@ -169,7 +173,8 @@ class ParquetWriter:
 
         self.file = path.name
         self._path, self._part = path, path.with_name(path.name + ".part")
-        self._out = pq.ParquetWriter(self._part, _schema(), compression="zstd")
+        options = {"use_dictionary": _REPEATED, "write_statistics": _HEAD_SCALARS}  # none for bodies: they are large
+        self._out = pq.ParquetWriter(self._part, _schema(), compression="zstd", **options)
         self._rows: list[tuple[Any, ...]] = []
         self._bytes = 0
 
