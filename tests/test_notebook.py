@@ -135,6 +135,8 @@ def test_an_executed_notebook_becomes_one_offline_page(tmp_path):
 # %%
 from IPython.display import HTML, Javascript, Image, display
 import ipywidgets, base64
+for n in range(3):
+    print(f"\\rbar {n} of 3", end="", flush=True)
 display(HTML("<b>bold</b>"), Javascript("alert(1)"), ipywidgets.IntSlider())
 """
     )
@@ -149,6 +151,8 @@ display(HTML("<b>bold</b>"), Javascript("alert(1)"), ipywidgets.IntSlider())
     assert not any(word in seen.code for word in ("http:", "https:", "@import", "alert(1)", "require("))
     assert "default-src 'none'" in page and "A &lt;title&gt;" in page
     assert "<mfrac>" in page and 'display="block"' in page and "\\frac" not in page  # formulas are drawn, not LaTeX
+    assert "IntSlider(value" not in page  # a widget without a static form
+    assert "bar 2 of 3" in page and "bar 1 of 3" not in page
     assert "two 2" in page and "<b>bold</b>" in page and "https://example.org/paper" in page
 
 

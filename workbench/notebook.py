@@ -191,6 +191,7 @@ def execute(notebook: Any, folder: Path, timeout: float, say: Callable[[str], No
         notebook,
         kernel_name="python3",
         extra_arguments=["--log-level=ERROR"],  # its note on unencrypted loopback is not for a reader of this output
+        coalesce_streams=True,  # one progress bar, not one line an update
         store_widget_state=False,  # a page without a kernel cannot use it
         timeout_func=lambda cell: max(1, int(timeout - (time.monotonic() - begun))),
         on_cell_execute=started,
@@ -258,6 +259,16 @@ def _markdown(source: str) -> str:
     return str(MarkdownWithMath(renderer=Offline(escape=False, anchor_link_text="")).render(source))
 
 
+def _has_static_form(output: Any) -> bool:
+    """Strip from an output what wants a kernel or a script from elsewhere; tell whether something is left to show."""
+    data = output.get("data", {})
+    live = [kind for kind in data if "javascript" in kind or "widget-view" in kind]
+    for kind in live:
+        del data[kind]
+    # The text of a widget is its state when it was first shown, e.g. a progress bar at 0 %: worse than nothing.
+    return not live or bool(set(data) - {"text/plain"})
+
+
 def page(notebook: Any, title: str) -> str:
     """Return a notebook with its outputs as one HTML page that needs no network and no kernel."""
     import copy
@@ -267,9 +278,8 @@ def page(notebook: Any, title: str) -> str:
 
     still = copy.deepcopy(notebook)
     for cell in still.cells:
-        for output in cell.get("outputs", ()):
-            for kind in [k for k in output.get("data", {}) if "javascript" in k or "widget-view" in k]:
-                del output["data"][kind]  # these want a kernel or a script from elsewhere; their text form stays
+        if cell.cell_type == "code":
+            cell["outputs"] = [output for output in cell.outputs if _has_static_form(output)]
     still.metadata.pop("widgets", None)
     exporter = HTMLExporter(template_name="basic", filters={"markdown2html": _markdown})
     body, _ = exporter.from_notebook_node(still)
