@@ -20,6 +20,10 @@ BASELINES: tuple[Method, ...] = (
             "textbook",
         ),
         recipes=("reinforce",),
+        axioms=(
+            "independent_of_other_tasks",
+            "unknown_policy(outcome, unknown)",
+        ),
     ),
     Method(
         "B2",
@@ -34,6 +38,13 @@ BASELINES: tuple[Method, ...] = (
             VERL,
         ),
         recipes=("rloo", "rloo_released"),
+        axioms=(
+            "independent_of_other_tasks",
+            "unknown_policy(outcome, unknown)",
+            "zero_mean(task)",
+            "rloo: zero_on_constant_outcome",
+            "rloo: translation_invariant(outcome)",
+        ),
         parity={"baselines/rloo": "baselines:rloo_"},
     ),
     Method(
@@ -49,6 +60,14 @@ BASELINES: tuple[Method, ...] = (
             VERL,
         ),
         recipes=("grpo", "grpo_released"),
+        axioms=(
+            "independent_of_other_tasks",
+            "unknown_policy(outcome, unknown)",
+            "zero_mean(task)",
+            "grpo: zero_on_constant_outcome",
+            "grpo: translation_invariant(outcome)",
+            "grpo: scale_invariant(outcome)",
+        ),
         parity={
             "baselines/grpo": "baselines:grpo",
             "baselines/clip_loss": "baselines:clip_loss",
@@ -69,6 +88,13 @@ BASELINES: tuple[Method, ...] = (
             VERL,
         ),
         recipes=("dr_grpo", "dr_grpo_released"),
+        axioms=(
+            "independent_of_other_tasks",
+            "unknown_policy(outcome, unknown)",
+            "zero_mean(task)",
+            "dr_grpo: zero_on_constant_outcome",
+            "dr_grpo: translation_invariant(outcome)",
+        ),
         parity={"baselines/dr_grpo": "baselines:dr_grpo_"},
     ),
     Method(
@@ -84,6 +110,14 @@ BASELINES: tuple[Method, ...] = (
             "paper; " + VERL,
         ),
         recipes=("dapo",),
+        axioms=(
+            "independent_of_other_tasks",
+            "unknown_policy(outcome, unknown)",
+            "zero_mean(task)",
+            "zero_on_constant_outcome",
+            "translation_invariant(outcome)",
+            "scale_invariant(outcome)",
+        ),
         parity={"baselines/dapo_sampling": "baselines:dapo_sampling"},
     ),
     Method(
@@ -99,6 +133,11 @@ BASELINES: tuple[Method, ...] = (
             VERL,
         ),
         recipes=("gspo",),
+        axioms=(
+            "independent_of_other_tasks",
+            "unknown_policy(outcome, unknown)",
+            "zero_mean(task)",
+        ),
         parity={"baselines/gspo_loss": "baselines:gspo_loss"},
     ),
     Method(
@@ -114,6 +153,13 @@ BASELINES: tuple[Method, ...] = (
             "official code (verl-agent) read and run",
         ),
         recipes=("gigpo", "gigpo_released"),
+        axioms=(
+            "independent_of_other_tasks",
+            "unknown_policy(outcome, unknown)",
+            "unknown_policy(turn_reward, unknown)",
+            "gigpo: reduces_to(grpo_released, states_met_once)",
+            "gigpo_released: translation_invariant(outcome)",
+        ),
         parity={"GiGPO/advantage": "gigpo:advantage", "GiGPO/episode_advantage": "gigpo:episode_advantage"},
     ),
     Method(

@@ -19,6 +19,7 @@ def _row(
     card: Card,
     recipes: str = "",
     parity: Mapping[str, str] | None = None,
+    axioms: tuple[str, ...] = (),
     notebook: str | None = None,
 ) -> Method:
     """Build a row from words: kinds joined by " + ", recipe names by blanks."""
@@ -26,7 +27,7 @@ def _row(
     kinds: tuple[Kind, ...] = tuple(k for n in named for k in KINDS if k == n)
     if len(kinds) != len(named):
         raise ValueError(f"{name}: expected kinds of {KINDS}, got {kind!r}")
-    return Method(number, name, kinds, status, card, tuple(recipes.split()), parity or {}, (), notebook)
+    return Method(number, name, kinds, status, card, tuple(recipes.split()), parity or {}, axioms, notebook)
 
 
 # fmt: off
@@ -37,7 +38,10 @@ METHODS: tuple[Method, ...] = (
         CODE_RUN + ", two releases that differ"),
         "igpo igpo_released igpo_released_2025", {
             "IGPO/info_gain": "igpo:info_gain", "IGPO/turn_advantages": "igpo:turn_advantages",
-            "IGPO/token_advantages": "igpo:token_advantages"}),
+            "IGPO/token_advantages": "igpo:token_advantages"},
+        ("independent_of_other_tasks", "igpo: unknown_policy(gold_logprob, next)",
+            "igpo_released: unknown_policy(gold_logprob, next)", "igpo_released: translation_invariant(outcome)",
+            "igpo_released: scale_invariant(outcome)", "igpo_released_2025: unknown_policy(token_reward, unknown)")),
     _row(2, "VPR", "evidence + recipe + environment", "planned", Card(
         "Verifiable Process Rewards for Agentic Reasoning", 2026, "2605.10325",
         "an oracle (game search, constraint solver, posterior) judges every action; compare at equal turn or equal state",
@@ -60,7 +64,8 @@ METHODS: tuple[Method, ...] = (
         CODE_RUN),
         "matchtir matchtir_released", {
             "MatchTIR/matching": "matchtir:matching", "MatchTIR/turn_advantages": "matchtir:turn_advantages",
-            "MatchTIR/turn_rewards": "matchtir:turn_rewards"}),
+            "MatchTIR/turn_rewards": "matchtir:turn_rewards"},
+        ("independent_of_other_tasks", "unknown_policy(match_turn_reward, unknown)")),
     _row(7, "MedSAM-Agent", "evidence + recipe", "planned", Card(
         "MedSAM-Agent", 2026, "2602.03320",
         "a trace of quality per turn pays for improvement, charges overshoot and length; here on toy masks",
@@ -211,7 +216,9 @@ METHODS: tuple[Method, ...] = (
         CODE_RUN + "; it differs from the paper in five places"),
         "a2tgpo a2tgpo_released", {
             "A2TGPO/turn_advantages": "a2tgpo:turn_advantages", "A2TGPO/turn_clip_loss": "a2tgpo:turn_clip_loss",
-            "A2TGPO/token_advantages": "a2tgpo:token_advantages", "A2TGPO/released_info_gain": "a2tgpo:released_info_gain"}),
+            "A2TGPO/token_advantages": "a2tgpo:token_advantages", "A2TGPO/released_info_gain": "a2tgpo:released_info_gain"},
+        ("independent_of_other_tasks", "translation_invariant(outcome)", "scale_invariant(outcome)",
+            "unknown_policy(outcome, unknown)", "unknown_policy(gold_logprob, known)")),
     _row(44, "SCOPE", "evidence + transform", "planned", Card(
         "Recycling Failures: Salvaging Exploration in RLVR via Fine-Grained Off-Policy Guidance", 2026, "2602.24110",
         "keep a wrong rollout up to its first wrong step and let a stronger model go on from there",

@@ -109,7 +109,8 @@ def _sum_in_run(credit: Credit, batch: Batch) -> Credit:
     gap = torch.ones(len(credit), dtype=torch.bool)
     same = batch.token_sequence[1:] == batch.token_sequence[:-1]
     gap[1:] = ~(same & (batch.token_position[1:] == batch.token_position[:-1] + 1))
-    return replace(credit, values=backward_scan(credit.values, torch.cumsum(gap, 0), torch.ones_like(credit.values)))
+    rewards = torch.where(credit.known, credit.values, 0.0)
+    return replace(credit, values=backward_scan(rewards, torch.cumsum(gap, 0), torch.ones_like(rewards)))
 
 
 def _run_return() -> Stage:
@@ -122,7 +123,7 @@ def _minus_position_mean(credit: Credit, batch: Batch) -> Credit:
     key = number_keys(group, batch.token_position)
     size = int(key.max()) + 1 if len(key) else 0
     members = seg_count(batch.trajectory_group, batch.count("group"))[group]
-    return replace(credit, values=credit.values - seg_sum(credit.values, key, size)[key] / members)
+    return replace(credit, values=credit.values - seg_sum(credit.values, key, size, credit.known)[key] / members)
 
 
 def _position_baseline() -> Stage:
