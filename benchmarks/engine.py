@@ -69,6 +69,7 @@ def main() -> None:
     tasks = env.tasks("test", options.questions, 0)
     base = policy.load("smollm2", shots=env.shots, tools=env.tools, dtype=options.dtype)
     meter = Meter(base.engine.model)  # type: ignore[attr-defined]
+    measure(base, env, tasks[:1], 1, True, meter)  # reads the weights into memory
     rows: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
     for _ in range(options.repeats):
         for reuse in (True, False):
