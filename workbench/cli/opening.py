@@ -37,12 +37,24 @@ def lab(options: argparse.Namespace) -> int:
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(data, copy)
         start = build_notebooks(whole / "notebooks", folder)
-    root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # in a container one often is
     print(f"Opening {start}", flush=True)
     try:
-        return subprocess.run([sys.executable, "-m", "jupyter", "lab", str(start), *root, *options.jupyter]).returncode
+        return subprocess.run([*jupyter_command(start), *options.jupyter]).returncode
     except KeyboardInterrupt:
         return 0
+
+
+def jupyter_command(start: Path) -> list[str]:
+    """Return the command that serves the folder above `notebooks/` and opens the start notebook.
+
+    The address that JupyterLab prints leads to the notebook too, for those who copy it into a browser.
+    """
+    home = start.resolve().parent.parent
+    place = start.resolve().relative_to(home).as_posix()
+    options = [f"--ServerApp.root_dir={home}", f"--LabApp.default_url=/lab/tree/{place}"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        options.append("--allow-root")  # in a container one often is
+    return [sys.executable, "-m", "jupyter", "lab", *options]
 
 
 def build_notebooks(sources: Path, folder: Path) -> Path:
