@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,8 @@ from workbench.train.batches import check, chosen, learned, named, pad
 from workbench.train.interrupt import after_step
 from workbench.train.lora import Lora, add_lora
 from workbench.train.optim import adamw, rate_at
+from workbench.train.record import Report, bar, open_log, save
 from workbench.trajectory import Example
-
-Report = Callable[[int, int, str], None]
-"""Called as (steps done, steps in all, what is going on)."""
-
-QUIET_S = 2.0  # training that takes no longer than this shows no progress bar
 
 
 @dataclass(frozen=True)
@@ -47,7 +42,7 @@ class Plan:
     steps: int = 1000
     batch: int = 64
     micro_batch: int = 16
-    rate: float = 1e-3
+    rate: float = 2e-3
     warmup: int = 50
     floor: float = 0.1
     betas: tuple[float, float] = (0.9, 0.98)
@@ -140,8 +135,8 @@ def train(
         model = add_lora(model, lora, seed_for("lora", plan.seed))
     optimiser, metrics = adamw(model, plan.betas, plan.weight_decay), []
     trainable = [p for p in model.parameters() if p.requires_grad]
-    report, close = (progress, lambda: None) if progress else _bar(plan.steps)
-    log = _open_log(out)
+    report, close = (progress, lambda: None) if progress else bar(plan.steps)
+    log = open_log(out)
     model.train()
     try:
         with torch.random.fork_rng(), after_step() as asked_to_stop:
@@ -172,44 +167,6 @@ def train(
     return model, metrics
 
 
-def save(model: Any, out: Path, plan: Plan, metrics: Sequence[dict[str, float]]) -> None:
-    """Write the weights (of the adapters, if there are any) as safetensors, and `run.json`: how they were made."""
-    out.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(str(out))
-    done = {"steps_done": len(metrics), "stopped_early": len(metrics) < plan.steps, "threads": torch.get_num_threads()}
-    seconds = round(sum(row["seconds"] for row in metrics), 1)
-    record = {"plan": asdict(plan), **done, "seconds": seconds, "torch": torch.__version__, "last": metrics[-1]}
-    (out / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-
-
-def _open_log(out: str | Path | None) -> Callable[[dict[str, float]], None]:
-    """Return a function that appends a line to `metrics.jsonl`; a new training begins the file anew."""
-    if out is None:
-        return lambda row: None
-    file = Path(out) / "metrics.jsonl"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("", encoding="utf-8")
-
-    def append(row: dict[str, float]) -> None:
-        with file.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(row) + "\n")
-
-    return append
-
-
-def _bar(total: int) -> tuple[Report, Callable[[], None]]:
-    """Return a progress bar on standard error, and the call that closes it."""
-    from tqdm import tqdm
-
-    bar = tqdm(total=total, desc="sft", unit="step", delay=QUIET_S)
-
-    def report(done: int, total: int, text: str) -> None:
-        bar.set_postfix_str(text, refresh=False)
-        bar.update(done - bar.n)
-
-    return report, bar.close
-
-
 # --------------------------------------------------------------------------------------------- the command
 
 
@@ -222,6 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, help="folder for the weights, the tokenizer and the metrics")
     parser.add_argument("--model", default="tiny", help="tiny (from nothing), or a Hugging Face id or folder")
     parser.add_argument("--demonstrations", type=int, default=16384, help="tasks that are played (default: 16384)")
+    parser.add_argument("--hops", type=int, nargs="+", default=[1, 2, 3], help="of the tasks, in equal parts (1 2 3)")
     parser.add_argument("--error-rate", type=float, default=0.4, help="share of mistaken turns (default: 0.4)")
     parser.add_argument("--steps", type=int, default=Plan.steps)
     parser.add_argument("--batch", type=int, default=Plan.batch)
@@ -234,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     torch.set_num_threads(asked.threads)
     model, tokenizer = start(asked.model, asked.seed)
-    examples = demonstrations(asked.world, tokenizer, asked.demonstrations, asked.error_rate, asked.seed)
+    examples = demonstrations(asked.world, tokenizer, asked.demonstrations, asked.error_rate, asked.seed, asked.hops)
     plan = Plan(
         steps=asked.steps,
         batch=asked.batch,

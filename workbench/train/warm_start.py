@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from workbench import envs
+from workbench.envs.base import Task
 from workbench.policy.renderers import PlainText
 from workbench.seeds import seed_for
 from workbench.trajectory import Example, Trajectory
@@ -14,7 +16,9 @@ from workbench.transforms import imitate, with_tokens
 REASON = "warm start: imperfect demonstration"
 
 
-def demonstrations(world: str, tokenizer: Any, count: int, error_rate: float, seed: int) -> list[Example]:
+def demonstrations(
+    world: str, tokenizer: Any, count: int, error_rate: float, seed: int, hops: Sequence[int] = (3,)
+) -> list[Example]:
     """Play `count` training tasks of a world by script and return them as examples; mistakes are learned, too.
 
     Args:
@@ -23,23 +27,30 @@ def demonstrations(world: str, tokenizer: Any, count: int, error_rate: float, se
         count: tasks, each played once.
         error_rate: share of turns the script spoils.
         seed: of tasks and mistakes.
+        hops: searches a question takes; each value gets an equal part of the tasks. Short ones teach to copy an
+            answer long before a chain of three is ever followed to its end.
 
     Raises:
         ValueError: the world has no scripted player.
     """
     from tqdm import tqdm
 
-    env: Any = envs.load(world)
-    if not hasattr(env, "imperfect_demonstration"):
-        raise ValueError(f"world {world!r} has no scripted player (a method `imperfect_demonstration`)")
-    renderer = PlainText(tokenizer, tools=env.tools)
-    tasks = tqdm(env.tasks("train", count, seed), desc="demonstrations", delay=2.0)
+    made: list[Example] = []
+    for number, length in enumerate(hops):
+        env: Any = envs.load(world, hops=length)
+        if not hasattr(env, "imperfect_demonstration"):
+            raise ValueError(f"world {world!r} has no scripted player (a method `imperfect_demonstration`)")
+        renderer = PlainText(tokenizer, tools=env.tools)
+        share = count // len(hops) + (number < count % len(hops))
+        tasks = tqdm(env.tasks("train", share, seed), desc=f"demonstrations, {length} hops", delay=2.0, mininterval=1.0)
+        played = (_play(env, task, renderer, error_rate, seed) for task in tasks)
+        made += imitate(played, origins=("forced",), reason=REASON)
+    return made
 
-    def play(task: Any) -> Trajectory:
-        rng = random.Random(seed_for("demonstration", seed, task.id))
-        return with_tokens(env.imperfect_demonstration(task, rng, error_rate), renderer, env.tools)
 
-    return imitate((play(task) for task in tasks), origins=("forced",), reason=REASON)
+def _play(env: Any, task: Task, renderer: PlainText, error_rate: float, seed: int) -> Trajectory:
+    rng = random.Random(seed_for("demonstration", seed, task.id))
+    return with_tokens(env.imperfect_demonstration(task, rng, error_rate), renderer, env.tools)
 
 
 def start(name: str, seed: int) -> tuple[Any, Any]:
