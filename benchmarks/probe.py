@@ -1,6 +1,6 @@
 """The gold-answer probe in one packed pass, against re-forwarding every prefix: SmolLM2, float32.
 
-    python benchmarks/probe.py [--turns 4 8 16] [--repeats 5] [--threads 2] [--policy smollm2]
+    python benchmarks/probe.py [--turns 4 8 16] [--repeats 5] [--threads 2] [--tables a b]
 
 (a) one rollout: 120-token prompt, 60 tokens a turn, a 4-token answer after the prompt and after every turn. The plain
     way is one causal forward a prefix. Both ways run the same model and compute only the logits they need.
@@ -228,14 +228,17 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--policy", default="smollm2")
+    parser.add_argument("--tables", nargs="*", choices=["a", "b"], default=["a", "b"], help="b prints c as well")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     from workbench import policy
 
     model = policy.load(options.policy).engine.model  # type: ignore[attr-defined]
     print(f"{options.policy}, {model.dtype}, {options.threads} threads, best of {options.repeats}")
-    one_rollout(model, options.turns, options.repeats)
-    groups(model, options.repeats)
+    if "a" in options.tables:
+        one_rollout(model, options.turns, options.repeats)
+    if "b" in options.tables:
+        groups(model, options.repeats)
 
 
 if __name__ == "__main__":
