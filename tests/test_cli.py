@@ -180,9 +180,8 @@ def test_lab_in_another_folder_brings_the_data_and_keeps_what_is_there(monkeypat
     (folder / "datasets" / "start").mkdir(parents=True)
     (folder / "datasets" / "start" / "README.md").write_text("mine")
     assert cli.main(["lab", "--folder", str(folder), "--", "--no-browser"]) == 0
-    assert opened == [
-        [sys.executable, "-m", "jupyter", "lab", str(folder / "notebooks" / "start.ipynb"), "--no-browser"]
-    ]
+    command = [sys.executable, "-m", "jupyter", "lab", f"--ServerApp.root_dir={folder}"]
+    assert opened == [[*command, "--LabApp.default_url=/lab/tree/notebooks/start.ipynb", "--no-browser"]]
     assert (folder / "datasets" / "start" / "README.md").read_text() == "mine"
     assert (folder / "datasets" / "start" / "manifest.json").exists()
 
