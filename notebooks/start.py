@@ -81,27 +81,29 @@ rollouts.to_frame()[["trajectory", "turn", "action", "observation", "tokens", "o
 # succeed, or all fail, nobody is better than the others: a method that only knows outcomes has nothing to say.
 
 # %%
-collapse = compare.collapse(rollouts.batch())
-if collapse.collapsed == collapse.groups:
+batch = rollouts.batch()
+causes = compare.cause_of_collapse(batch)
+if "varied" not in causes:
     STORED = "../datasets/start"
     display(Markdown(f"**Every group collapsed on this machine**; going on with the stored rollouts of `{STORED}`."))
     rollouts, env = workbench.read(STORED), envs.load("gazetteer")
     player = policy.load("smollm2", shots=env.shots, tools=env.tools)
-    collapse = compare.collapse(rollouts.batch())
+    batch = rollouts.batch()
+    causes = compare.cause_of_collapse(batch)
 
 
 def share(count, total):
-    low, high = compare.wilson(int(count), total)
-    return f"{int(count)} of {total} ({count / total:.0%}, 95% interval {low:.0%} to {high:.0%})"
+    p, low, high = compare.wilson(int(count), total)
+    return f"{int(count)} of {total} ({p:.0%}, 95% interval {low:.0%} to {high:.0%})"
 
 
-batch = rollouts.batch()
-causes = ", ".join(f"{count} {cause}" for cause, count in collapse.causes.items()) or "none"
+dead = len(causes) - causes.count("varied")
+why = ", ".join(f"{causes.count(cause)} {cause}" for cause in sorted(set(causes) - {"varied"})) or "none"
 display(
     Markdown(
         f"- right: {share(sum(t.outcome == 1.0 for t in rollouts), len(rollouts))}\n"
-        f"- collapsed groups: {share(collapse.collapsed, collapse.groups)}: {causes}; were all questions equally hard, "
-        f"{collapse.forecast:.0%} would be expected\n"
+        f"- collapsed groups: {share(dead, len(causes))}: {why}; were all questions equally hard, "
+        f"{compare.collapse(batch).forecast:.0%} would be expected\n"
         f"- malformed lines: {share(batch['malformed'].values.sum(), batch.count('turn'))}\n"
         f"- turns that needed constrained decoding: 0 (nothing was constrained)"
     )
@@ -134,14 +136,16 @@ overview
 # %% [markdown]
 # ### Where they disagree most
 #
-# The rule: among all rollouts, the one on which GRPO and IGPO are furthest apart, each in units of its own root mean
-# square over all turns; the mean over the rollout's turns counts.
+# The rule: each method shares out its credit over the turns of a rollout; the rollout on which the shares of GRPO and
+# IGPO are furthest apart (half the sum of absolute differences: 0 is the same map up to its size, 1 the opposite).
 
 # %%
-credits = {m.name: m.credit(batch, to="turn") for m in methods}
-((chosen_id, distance),) = compare.most_disagreed(credits["grpo"], credits["igpo"], batch)
-chosen = rollouts[chosen_id]
-print(f"{chosen.id}: {distance:.2f} apart, outcome {chosen.outcome:g}")
+credits = compare.credits_of(methods, batch)
+worst = compare.disagreement(credits["grpo"], credits["igpo"], batch)[0]
+chosen = rollouts[worst.trajectory]
+print(
+    f"{chosen.id}: {worst.score:.2f} apart, other signs on {worst.signs:.0%} of its turns, outcome {chosen.outcome:g}"
+)
 
 # %% [markdown]
 # The four, pair by pair, over all turns: rank correlation of their credits (1 is the same order).
@@ -189,8 +193,7 @@ def listed(values):
 
 
 ids = batch.trajectories
-flat, _ = compare.collapsed_groups(batch)
-in_flat = [t for t, g in zip(ids, batch.trajectory_group.tolist(), strict=True) if flat[g]]
+in_flat = [t for t, g in zip(ids, batch.trajectory_group.tolist(), strict=True) if causes[g] != "varied"]
 same = sum(len(set(of("grpo", t))) == 1 for t in ids)
 silent = sum(not any(of("grpo", t)) for t in ids)
 spoken = sum(any(abs(v or 0) > 1e-9 for v in of("igpo", t)) for t in in_flat)
@@ -203,7 +206,7 @@ display(
     Markdown(
         f"""
 - **GRPO gives every turn of a rollout the same credit** ({same} of {len(ids)} rollouts), and none at all to
-  {silent} of them: those of the {collapse.collapsed} collapsed groups.
+  {silent} of them: those of the {dead} collapsed groups.
 - **IGPO still speaks in collapsed groups**: about {spoken} of their {len(in_flat)} rollouts. Whether that is worth
   learning from is another question: what it measures is the policy's own belief. Because gains and outcomes are
   compared in one pool, the last turn of {praised} of the {len(wrong)} wrong rollouts is *praised*: an outcome of 0 is
