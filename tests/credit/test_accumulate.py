@@ -99,6 +99,8 @@ def test_gae_within_turns_restarts_at_every_turn() -> None:
 def test_gae_steps_over_unknown_and_checks_levels() -> None:
     got = run(chain(X, gae(1.0, 0.5)), x=[1.0, None, 2.0] + [0.0] * 5, value=[0.0, 7.0, 1.0] + [0.0] * 5)
     assert got[:3] == [1.0 + 1.0 - 0.0 + 0.5 * (2.0 - 1.0), None, 1.0]
+    hidden = run(chain(X, gae(1.0, 0.5)), x=[1.0, 5.0, 2.0] + [0.0] * 5, value=[0.0, None, 1.0] + [0.0] * 5)
+    assert hidden == got
     with pytest.raises(ValueError, match="'value' is on 'trajectory', the credit on 'turn'"):
         run(chain(X, gae(1.0, 1.0)), x=[0.0] * 8, value=[0.0] * 4)
 

@@ -14,11 +14,9 @@ from workbench.segments import seg_count, seg_sum
 
 
 def _below(credit: Credit, batch: Batch, to: Level, values: Tensor, known: Tensor) -> Credit:
-    """Credit of a lower level; what came from a dropped unit is dropped."""
-    if credit.dropped is None:
-        return Credit(values, to, known)
-    dropped = batch.down(credit.dropped, credit.level, to)
-    return Credit(values, to, known & (dropped == 0), dropped, credit.reasons)
+    """Credit of a lower level; what came from a dropped unit (which is unknown) is dropped."""
+    dropped = None if credit.dropped is None else batch.down(credit.dropped, credit.level, to)
+    return Credit(values, to, known, dropped, credit.reasons)
 
 
 def _spread(credit: Credit, batch: Batch, to: Level) -> Credit:
