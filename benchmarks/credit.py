@@ -184,7 +184,7 @@ def ten_recipes(rollouts: int, turns: int, tokens: int) -> None:
     print(
         f"(b) ten recipes on {rollouts:,} rollouts x {turns} turns x {tokens} tokens ({batch.count('token'):,} tokens)"
     )
-    first = best_of(1, lambda: [recipe.credit(batch) for recipe in chosen] and None)
+    first = best_of(1, lambda: [recipe.credit(batch).level for recipe in chosen])
     runs = [best_of(5, lambda recipe=recipe: recipe.credit(batch)) for recipe in chosen]  # type: ignore[misc]
     for recipe, run in zip(chosen, runs, strict=True):
         known = int(run.result.known.sum())

@@ -9,7 +9,7 @@ batch is cut, micro-batches and ranks add up to the very same gradient.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple
 
 import torch
