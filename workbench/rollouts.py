@@ -12,6 +12,7 @@ import torch
 
 from workbench import show
 from workbench.batch import Batch, Column, Level, Provenance, Unit, codes, make_column
+from workbench.batch.columns import GIVEN
 from workbench.trajectory import Group, Match, RecordError, Trajectory
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class Rollouts:
         return self._batch if step == 0 else self._batch.at_step(step)
 
     def with_column(
-        self, name: str, level: Level, values: Any, known: Any = None, provenance: Provenance = Provenance()
+        self, name: str, level: Level, values: Any, known: Any = None, provenance: Provenance = GIVEN
     ) -> Rollouts:
         """Return the rollouts with one more column of evidence; see `workbench.batch.make_column`."""
         column = make_column(name, level, values, known, self.batch().count(level), provenance)
@@ -223,17 +224,18 @@ def full_ids(rollouts: Rollouts, trajectory: Trajectory, sequence: int) -> tuple
     s = trajectory.sequences[sequence]
     if s.prefix is None:
         return s.ids
-    where = {"trajectory": trajectory.id, "field": f"sequences[{sequence}].prefix"}
-    if s.prefix.trajectory not in rollouts.by_id:
-        raise RecordError(
-            f"its tokens begin in {s.prefix.trajectory!r}, which is not here; read both together", **where
-        )
-    above = rollouts.by_id[s.prefix.trajectory]
+
+    def wrong(problem: str) -> RecordError:
+        return RecordError(problem, trajectory=trajectory.id, field=f"sequences[{sequence}].prefix")
+
+    above = rollouts.by_id.get(s.prefix.trajectory)
+    if above is None:
+        raise wrong(f"its tokens begin in {s.prefix.trajectory!r}, which is not here; read both together")
     if s.prefix.sequence >= len(above.sequences):
-        raise RecordError(f"{above.id!r} has no sequence {s.prefix.sequence}", **where)
+        raise wrong(f"{above.id!r} has no sequence {s.prefix.sequence}")
     before = full_ids(rollouts, above, s.prefix.sequence)
     if len(before) < s.prefix.length:
-        raise RecordError(f"prefix of {s.prefix.length} tokens, but {above.id!r} has {len(before)}", **where)
+        raise wrong(f"prefix of {s.prefix.length} tokens, but {above.id!r} has {len(before)}")
     return before[: s.prefix.length] + s.ids
 
 

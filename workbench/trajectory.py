@@ -524,8 +524,7 @@ class Trajectory(_Frozen):
             }
             for k, turn in enumerate(self.turns)
         ]
-        columns = "trajectory group turn agent action calls observation reward tokens trainable stop_reason".split()
-        return pd.DataFrame(rows, columns=columns)
+        return pd.DataFrame(rows, columns=list(_FRAME))
 
     def diff(self, other: Trajectory) -> list[Difference]:
         """Compare the turns of two trajectories, aligned by their text.
@@ -536,6 +535,12 @@ class Trajectory(_Frozen):
         """
         matcher = SequenceMatcher(a=[_turn_key(t) for t in self.turns], b=[_turn_key(t) for t in other.turns])
         return [Difference(kind, range(a, b), range(c, d)) for kind, a, b, c, d in matcher.get_opcodes()]
+
+
+_FRAME = (
+    *("trajectory", "group", "turn", "agent", "action", "calls", "observation", "reward", "tokens"),
+    *("trainable", "stop_reason"),
+)
 
 
 class Match(NamedTuple):
