@@ -12,10 +12,11 @@ from torch import Tensor
 from workbench.batch import Batch, Level
 from workbench.credit.core import Credit, Stage, stage
 from workbench.credit.params import Number, number
-from workbench.credit.rules import within_trajectory
+from workbench.credit.rules import one_of, within_trajectory
 from workbench.segments import backward_scan, run_position, seg_max, seg_sum
 
 Gap = Literal["skip", "zero"]
+Rescale = Literal["sqrt_terms"]
 
 
 def _factors(gamma: Number, batch: Batch, level: Level, n: int) -> Tensor:
@@ -41,7 +42,7 @@ def _reward_to_go(credit: Credit, batch: Batch, gamma: Number, gap: Gap, rescale
     return replace(credit, values=torch.where(credit.known, y, credit.values))
 
 
-def reward_to_go(gamma: Number = 1.0, *, gap: Gap = "skip", rescale: Literal["sqrt_terms"] | None = None) -> Stage:
+def reward_to_go(gamma: Number = 1.0, *, gap: Gap = "skip", rescale: Rescale | None = None) -> Stage:
     """Accumulate what comes later in the same trajectory.
 
         y_k = x_k + gamma * y_{k+1}                        ("sqrt_terms": then divided by sqrt(number of terms))
@@ -54,6 +55,9 @@ def reward_to_go(gamma: Number = 1.0, *, gap: Gap = "skip", rescale: Literal["sq
     An unknown unit stays unknown. Runs over a trajectory's own units; a shared prefix takes from its branches only by
     `backup`.
     """
+    one_of("reward_to_go", "gap", gap, Gap)
+    if rescale is not None:
+        one_of("reward_to_go", "rescale", rescale, Rescale)
     return stage(reward_to_go, _reward_to_go, within_trajectory, {"gamma": gamma, "gap": gap, "rescale": rescale})
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from workbench.batch import Batch
-from workbench.credit.core import Combine, Credit, Node
+from workbench.credit.core import Combine, Credit, Node, only_nodes
 from workbench.credit.params import Number, number
+from workbench.credit.rules import one_of
 
 Unknown = Literal["any", "skip"]
 
@@ -60,5 +61,7 @@ def apply(fn: Callable[..., Tensor], *branches: Node, unknown: Unknown = "any", 
 def _checked(node: Combine) -> Combine:
     if not node.branches:
         raise ValueError(f"{node.name}: needs at least one branch")
+    only_nodes(node.name, node.branches)
+    one_of(node.name, "unknown", node.unknown, Unknown)
     node.level_out(None if node.is_signal else "?")
     return node

@@ -9,7 +9,7 @@ chains are computed once. Credit is float64 throughout; it is cast once, where i
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -177,8 +177,7 @@ class Stage(Node):
 
     def run(self, arrived: _Arrived, work: Work, depth: int) -> _Arrived:
         given = _Arrived(None, ()) if self.signal else arrived
-        if given.credit is not None:
-            self.level_out(given.credit.level)  # what a chain could not know before it met the batch
+        self.level_out(None if given.credit is None else given.credit.level)  # what a chain could not know without it
         out = work.once((given.key, self), lambda: self.fn(given.credit, work.batch, **dict(self.params)))
         work.steps.append(TraceStep(depth, repr(self), self, out.credit))  # type: ignore[arg-type]
         return out
@@ -303,17 +302,26 @@ def _needs_of(value: Any) -> Iterator[str]:
         yield from getattr(value, "needs", ())
 
 
+def only_nodes(name: str, nodes: Iterable[Any]) -> None:
+    """Refuse what is no stage, chain or combination."""
+    for node in nodes:
+        if not isinstance(node, Node):
+            raise TypeError(f"{name}: expected stages such as read('outcome'), got {node!r}")
+
+
 def chain(*nodes: Node) -> Chain:
     """Put stages one after another.
 
     Raises:
         ValueError: a stage cannot work on the level that reaches it (reward_to_go on a trajectory's one value ...).
+        TypeError: something is no stage.
 
     Example:
         >>> from workbench.credit import read, spread
         >>> chain(read("outcome"), spread("token"))
         read('outcome') > spread('token')
     """
+    only_nodes("chain", nodes)
     stages = tuple(s for node in nodes for s in (node.stages if isinstance(node, Chain) else (node,)))
     out = Chain(stages)
     if not stages:
@@ -344,9 +352,13 @@ def stage(
         signal: does it begin from nothing?
 
     Raises:
-        TypeError: a parameter is not hashable (then equal stages could not be told apart from different ones).
+        TypeError: a parameter is not hashable (then equal stages could not be told apart from different ones), or
+            peers or a predicate cannot be called.
     """
     bound = tuple(params.items())
+    for name in ("peers", "below", "where"):
+        if name in params and not callable(params[name]):
+            raise TypeError(f"{factory.__name__}: {name} is a value such as task or last(), got {params[name]!r}")
     try:
         hash(bound)
     except TypeError as error:

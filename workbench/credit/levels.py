@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -9,8 +10,10 @@ from torch import Tensor
 
 from workbench.batch import Batch, Level
 from workbench.credit.core import Credit, Stage, stage
-from workbench.credit.rules import Deeper, Higher
+from workbench.credit.rules import Deeper, Higher, one_of
 from workbench.segments import seg_count, seg_sum
+
+Elsewhere = Literal["zero", "unknown"]
 
 
 def _below(credit: Credit, batch: Batch, to: Level, values: Tensor, known: Tensor) -> Credit:
@@ -46,34 +49,43 @@ def _place(credit: Credit, batch: Batch, to: Level, elsewhere: str) -> Credit:
     return _below(credit, batch, to, values, known)
 
 
-def place(to: Level, elsewhere: Literal["zero", "unknown"] = "zero") -> Stage:
+def place(to: Level, elsewhere: Elsewhere = "zero") -> Stage:
     """Put a value on the last child.
 
     Args:
         to: level to go down to.
         elsewhere: what the other children have: 0, or no credit.
     """
-    if elsewhere not in ("zero", "unknown"):
-        raise ValueError(f"place: expected elsewhere='zero' or 'unknown', got {elsewhere!r}")
+    one_of("place", "elsewhere", elsewhere, Elsewhere)
     return stage(place, _place, Deeper(to), {"to": to, "elsewhere": elsewhere})
 
 
 def _total(credit: Credit, batch: Batch, to: Level) -> Credit:
     holder, size = batch.up(credit.level, to), batch.count(to)
-    return Credit(seg_sum(credit.values, holder, size, credit.known), to, seg_count(holder, size, credit.known) > 0)
+    summed = seg_sum(credit.values, holder, size, credit.known)
+    out = Credit(summed, to, seg_count(holder, size, credit.known) > 0)
+    if credit.dropped is None:
+        return out
+    gone = (seg_count(holder, size) > 0) & (seg_count(holder, size, credit.dropped == 0) == 0)
+    for i, reason in enumerate(credit.reasons):
+        out = out.drop(gone & (seg_count(holder, size, credit.dropped == i + 1) > 0), reason)
+    return out
 
 
 def total(to: Level) -> Stage:
-    """Sum the known values of each parent; a parent without any is unknown."""
+    """Sum the known values of each parent.
+
+    A parent without any is unknown; one whose children are all dropped is dropped.
+    """
     return stage(total, _total, Higher(to), {"to": to})
 
 
 def _average(credit: Credit, batch: Batch, to: Level) -> Credit:
     summed = _total(credit, batch, to)
     count = seg_count(batch.up(credit.level, to), batch.count(to), credit.known)
-    return Credit(summed.values / count.clamp_min(1), to, summed.known)
+    return replace(summed, values=summed.values / count.clamp_min(1))
 
 
 def average(to: Level) -> Stage:
-    """Average the known values of each parent; a parent without any is unknown."""
+    """Average the known values of each parent; unknown and dropped as in `total`."""
     return stage(average, _average, Higher(to), {"to": to})

@@ -17,11 +17,12 @@ from workbench.credit.core import Credit, Stage, stage
 from workbench.credit.params import ColumnRef, Number, number
 from workbench.credit.peers import PeersLike
 from workbench.credit.peers import batch as everything
-from workbench.credit.rules import same_level
+from workbench.credit.rules import one_of, same_level
 from workbench.credit.where import _gather, keyed
 from workbench.segments import seg_count, seg_max, seg_mean, seg_min, seg_sum, seg_var
 
 Singleton = Literal["zero", "keep", "drop"]
+By = Literal["std", "mean"]
 ALONE = "no peers"
 
 
@@ -82,6 +83,7 @@ def center(
     Source: Shao et al. 2024, arXiv:2402.03300, sec. 4.1; leave-one-out: Ahmadian et al. 2024, arXiv:2402.14740.
         singleton="keep" is verl's choice, "zero" that of IGPO and GiGPO's step term.
     """
+    one_of("center", "singleton", singleton, Singleton)
     params = {"peers": peers, "singleton": singleton, "leave_one_out": leave_one_out, "weights": weights}
     return stage(center, _center, same_level, params)
 
@@ -121,7 +123,7 @@ def scale(
     eps: float = 1e-6,
     eps_root: float = 0.0,
     least: float = 0.0,
-    by: Literal["std", "mean"] = "std",
+    by: By = "std",
     singleton: Singleton = "keep",
 ) -> Stage:
     """Divide by the spread of each unit's peers.
@@ -137,6 +139,8 @@ def scale(
         by: divide by the "std", or by the "mean" (MaxRL).
         singleton: a unit without peers: "keep" (spread 1, eps still added), "zero" or "drop".
     """
+    one_of("scale", "by", by, By)
+    one_of("scale", "singleton", singleton, Singleton)
     params = {"peers": peers, "ddof": ddof, "eps": eps, "eps_root": eps_root, "least": least}
     return stage(scale, _scale, same_level, {**params, "by": by, "singleton": singleton})
 
@@ -200,6 +204,7 @@ def zscore(
     Source: ddof=1, eps=1e-6, singleton="keep": GRPO in verl, MatchTIR. ddof=0, eps_root=1e-8, eps=1e-6, "zero":
         IGPO, A2TGPO, DR-Venus. ddof=0, eps=1e-8: VPR.
     """
+    one_of("zscore", "singleton", singleton, Singleton)
     params = {"peers": peers, "ddof": ddof, "eps": eps, "eps_root": eps_root, "least": least}
     return stage(zscore, _zscore, same_level, {**params, "singleton": singleton, "fewest": fewest, "below": below})
 
@@ -219,10 +224,10 @@ def minmax(peers: PeersLike, *, eps: float = 0.0, least: float = 0.0) -> Stage:
 
 
 def _clip(credit: Credit, batch: Batch, low: Number | None, high: Number | None) -> Credit:
-    bounds = [b if b is None else torch.as_tensor(number(b, batch, credit.level)) for b in (low, high)]
     y = credit.values
-    y = y if bounds[0] is None else torch.maximum(y, bounds[0].to(y.dtype))
-    y = y if bounds[1] is None else torch.minimum(y, bounds[1].to(y.dtype))
+    for bound, keep in ((low, torch.maximum), (high, torch.minimum)):
+        if bound is not None:
+            y = keep(y, torch.as_tensor(number(bound, batch, credit.level), dtype=torch.float64))
     return replace(credit, values=y)
 
 

@@ -92,7 +92,8 @@ def _batch_and_turn(batch: Batch, level: Level) -> Tensor:
 
 
 def _parent_of_task(batch: Batch) -> Tensor:
-    return number_keys(_task(batch, "turn"), batch.turn_parent + 1)
+    elsewhere = (batch.turn_parent < 0) & (batch.turn_index > 0)  # branched from a turn that is not in the batch
+    return number_keys(_task(batch, "turn"), torch.where(elsewhere, -1, batch.turn_parent + 1))
 
 
 def _everything(batch: Batch, level: Level) -> Tensor:
@@ -110,7 +111,9 @@ task_and_turn = Peers("task_and_turn", _task_and_turn)
 same_state = Peers("same_state", AtTurn(ByColumn("state")), ("state",))
 """Turns of the same task taken in the same state; a turn whose state is unknown is alone."""
 siblings = Peers("siblings", AtTurn(_parent_of_task))
-"""Turns that continue the same turn: the branches of a tree; first turns of a group are siblings."""
+"""Turns that continue the same turn: the branches of a tree; first turns of a group are siblings.
+
+A branch whose parent is not in the batch is compared with nobody."""
 role = Peers("role", AtTurn(ByColumn("agent")), ("agent",))
 """Turns of the same task by the same agent."""
 batch = Peers("batch", _everything)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, get_args
 
 from workbench.batch import BASE_LEVELS, Level
 
@@ -12,6 +13,12 @@ ANY = "?"
 
 LevelRule = Callable[[Level | None], Level]
 """Level in -> level out, raising ValueError for what cannot work. None: nothing came in yet. ANY: not known yet."""
+
+
+def one_of(stage: str, name: str, value: Any, options: Any) -> None:
+    """Refuse a value that is not among the options of a `Literal`."""
+    if value not in get_args(options):
+        raise ValueError(f"{stage}: expected {name}={' or '.join(map(repr, get_args(options)))}, got {value!r}")
 
 
 def same_level(level: Level | None) -> Level:
