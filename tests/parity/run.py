@@ -52,13 +52,11 @@ def differences(expected: Any, got: Any, at: str = "") -> Iterator[tuple[float, 
         else:
             for i, (one, other) in enumerate(zip(expected, got, strict=True)):
                 yield from differences(one, other, f"{at}[{i}]")
-    elif isinstance(expected, float) and isinstance(got, (int, float)) and not isinstance(got, bool):
+    elif float in (type(expected), type(got)) and {type(expected), type(got)} <= {int, float}:  # 0 may mean 0.0
         gap = abs(expected - got)
         yield (gap if math.isfinite(gap) else math.inf), f"{at}: expected {expected}, got {got}"
     else:
         same = type(expected) is type(got) and expected == got
-        if isinstance(expected, int) and not isinstance(expected, bool) and isinstance(got, float):
-            same = expected == got
         yield (0.0 if same else math.inf), f"{at}: expected {expected!r}, got {got!r}"
 
 

@@ -148,7 +148,7 @@ def match_transport(
     a small `reg` does not overflow.
 
     Args:
-        similarities: [P, G], P and G at least 1.
+        similarities: [P, G]; where one side is empty, so is the plan (the release divides by zero).
         reg: weight of the entropy, > 0; small is close to `match_optimal`.
         iterations: at most so many.
         tolerance: stop once the columns are this close to 1/G (Euclidean norm).
@@ -159,8 +159,10 @@ def match_transport(
         >>> match_transport(torch.tensor([[1.0, 0.0], [0.0, 1.0]])).round(decimals=3).tolist()
         [[0.5, 0.0], [0.0, 0.5]]
     """
-    if reg <= 0 or 0 in similarities.shape:
-        raise ValueError(f"expected reg > 0 and a call on both sides, got reg={reg}, shape {tuple(similarities.shape)}")
+    if reg <= 0:
+        raise ValueError(f"expected reg > 0, got {reg}")
+    if 0 in similarities.shape:
+        return torch.zeros_like(similarities)
     kernel = similarities.double() / reg
     calls, golds = kernel.shape
     u = torch.full((calls, 1), -math.log(calls), dtype=torch.float64)
@@ -192,8 +194,6 @@ def call_rewards(
     if how not in HOWS:
         raise ValueError(f"expected one of {HOWS}, got {how!r}")
     if how == "transport":
-        if 0 in similarities.shape:
-            return [0.0] * len(similarities)
         return (match_transport(similarities, reg) * similarities).sum(1).tolist()
     matched = (match_greedy if how == "greedy" else match_optimal)(similarities)
     return [unmatched if j is None else float(similarities[i, j]) for i, j in enumerate(matched)]

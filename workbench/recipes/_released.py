@@ -6,7 +6,6 @@ Nothing else in the package does. Each quirk is an explicit stage, so that a tra
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from workbench.credit import (
     Credit,
     Peers,
     Stage,
+    center,
     chain,
     equals,
     fill,
@@ -29,12 +29,13 @@ from workbench.credit import (
     stage,
     task,
 )
-from workbench.credit.rules import within_trajectory
+from workbench.credit.rules import one_of, within_trajectory
 from workbench.losses import Aggregate, PolicyLoss, token_mean, trajectory_sum
 from workbench.objective import Objective, Term, clipped
 from workbench.recipes.base import Recipe
 from workbench.recipes.gold import (
     Gain,
+    Norm,
     Weight,
     at_answer,
     clip_scale,
@@ -49,10 +50,12 @@ from workbench.segments import backward_scan, number_keys, seg_count, seg_sum
 def igpo_released(
     gamma: float = 1.0,
     gain: Gain = "logprob",
-    norm: Literal["joint", "separate"] = "separate",
+    norm: Norm = "separate",
     outcome_weight: Weight = 1.0,
     gain_weight: Weight = 1.0,
+    by_std: bool = True,
     kl: float = 0.001,
+    entropy: float = 0.001,
 ) -> Recipe:
     """IGPO as released in February 2026: a turn whose gain is exactly 0 is no turn.
 
@@ -61,21 +64,25 @@ def igpo_released(
 
     Args:
         gamma, gain, norm, outcome_weight, gain_weight: as in `igpo`, with the defaults of the training script.
+        by_std: divide by the spread; False only subtracts the mean (norm_adv_by_std of the release).
         kl: weight of the k3 KL to the reference policy; needs the column "logprob_ref" unless 0.
+        entropy: weight of the entropy bonus; needs the model's entropy per token unless 0.
 
     Source: GuoqingWang1/IGPO, verl/trainer/ppo/core_algos.py and train.sh.
     Differs: from the paper by log-probabilities, separate pools, and the vanishing turns.
     """
+    one_of("igpo_released", "norm", norm, Norm)
+    normed = igpo_z(task) if by_std else center(task)
     process = chain(times(information_gain(gain), gain_weight), forget(equals(0.0)))
     if norm == "joint":
         pooled = mix(process, times(at_answer(), outcome_weight), unknown="skip")
-        rewards = chain(pooled, igpo_z(task))
+        rewards = chain(pooled, normed)
         rewards = chain(rewards, _forget_zero_process())
     else:
-        ends = chain(times(chain(read("outcome")), outcome_weight), igpo_z(task), place("turn", "unknown"))
-        rewards = chain(mix(chain(process, igpo_z(task), forget(equals(0.0))), ends, unknown="skip"))
+        ends = chain(times(chain(read("outcome")), outcome_weight), normed, place("turn", "unknown"))
+        rewards = chain(mix(chain(process, normed, forget(equals(0.0))), ends, unknown="skip"))
     credit = chain(rewards, reward_to_go(gamma), fill("next"), spread("token"))
-    return Recipe("igpo_released", credit, clipped(0.2, dual=3.0, aggregate=trajectory_sum, kl=kl))
+    return Recipe("igpo_released", credit, clipped(0.2, dual=3.0, aggregate=trajectory_sum, kl=kl, entropy=entropy))
 
 
 def _no_boundary(credit: Credit, batch: Batch) -> Credit:
@@ -177,7 +184,9 @@ def a2tgpo_released(
 
     Source: CuSO4-Chen/A-TGPO, compute_igpo_step_advantage, compute_policy_loss_gspo_turn, and its 4B script.
     Differs: alpha is not in Eq. 9; gains are of log-probabilities; a turn with a gain of exactly 0 vanishes and shifts
-        the alignment of the later ones; adjacent turns with equal advantage share one ratio.
+        the alignment of the later ones; adjacent turns with equal advantage share one ratio. Two more are a matter of
+        the evidence: the release does not probe the prompt alone, so that the first search has no gain (leave
+        gold_logprob_start unknown), and probes the last search before its result.
     """
     z = chain(information_gain("logprob"), forget(equals(0.0)), igpo_z(task_and_scored_turn))
     credit = turn_and_outcome(z, gamma, alpha)

@@ -30,11 +30,13 @@ from workbench.credit import (
     zscore,
 )
 from workbench.credit.peers import PeersLike
+from workbench.credit.rules import one_of
 from workbench.losses import PolicyLoss, trajectory_mean
 from workbench.objective import Objective, Term, clipped
 from workbench.recipes.base import Recipe
 
 Gain = Literal["prob", "logprob"]
+Norm = Literal["joint", "separate"]
 Weight = float | Schedule
 
 
@@ -48,6 +50,7 @@ def information_gain(gain: Gain) -> Chain:
 
     Source: IGPO, arXiv:2510.14967, Eqs. 3-4 (prob); the released script uses logprob.
     """
+    one_of("information_gain", "gain", gain, Gain)
     link = torch.exp if gain == "prob" else None
     return chain(delta("gold_logprob", "gold_logprob_start", link), forget(last()))
 
@@ -70,7 +73,7 @@ def at_answer(*stages: Node) -> Chain:
 def igpo(
     gamma: float = 1.0,
     gain: Gain = "prob",
-    norm: Literal["joint", "separate"] = "joint",
+    norm: Norm = "joint",
     outcome_weight: Weight = 1.0,
     gain_weight: Weight = 1.0,
 ) -> Recipe:
@@ -89,6 +92,7 @@ def igpo(
     Source: arXiv:2510.14967, Eqs. 3-8.
     Differs: nothing from the paper's joint form; see `igpo_released`.
     """
+    one_of("igpo", "norm", norm, Norm)
     process, outcome = times(information_gain(gain), gain_weight), chain(read("outcome"))
     if norm == "joint":
         pooled = mix(process, times(at_answer(), outcome_weight), unknown="skip")

@@ -110,8 +110,8 @@ def dr_grpo(max_tokens: int = 1024, low: float = 0.2, high: float = 0.2, singlet
         A_i = R_i - mean_j R_j,    loss = sum_t l_t / (constant)
 
     Args:
-        max_tokens: the constant: number of trajectories is part of it in the paper; here the loss is the token sum
-            divided by this number.
+        max_tokens: the constant: the sum over all tokens of the batch is divided by it. The paper's mean over G
+            trajectories is max_tokens = G * longest answer.
         low, high: clip half-widths.
         singleton: what a lone trajectory gets.
 
@@ -142,15 +142,17 @@ def overlong_penalty(length: Tensor, max_length: float, cache: float, factor: fl
         factor: the largest penalty, > 0.
 
     Returns:
-        [N], in [-factor, 0].
+        [N], in [-factor, 0]; without a cache, 0 up to L_max and -factor beyond.
 
     Source: Yu et al. 2025, arXiv:2503.14476, Eq. 13.
     """
     over = length.to(torch.float64) - (max_length - cache)
-    return -factor * (over / cache).clamp(0.0, 1.0)
+    return -factor * ((over / cache).clamp(0.0, 1.0) if cache > 0 else (over > 0).to(torch.float64))
 
 
 def _soft_overlong(credit: Credit, batch: Batch, max_length: float, cache: float) -> Credit:
+    if not batch.has_tokens:
+        raise ValueError("soft_overlong: the batch has no tokens, so lengths are unknown; give dapo max_length=None")
     length = torch.bincount(batch.up("token", "trajectory"), minlength=batch.count("trajectory"))
     return replace(credit, values=credit.values + overlong_penalty(length, max_length, cache))
 
@@ -191,7 +193,7 @@ def gspo(low: float = 3e-4, high: float = 4e-4) -> Recipe:
         low, high: clip half-widths; a thousand times narrower than a token ratio's.
 
     Needs: outcome.
-    Holds: as GRPO.
+    Holds: as `grpo_released`: a lone trajectory keeps its outcome.
     Source: Zheng et al. 2025, arXiv:2507.18071, Eqs. 5-7; token gradient of GSPO-token; log ratio capped at 10 (verl).
     """
     credit = chain(_group_z(1, 1e-6, "keep"), spread("token"))

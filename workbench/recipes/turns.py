@@ -22,6 +22,7 @@ from workbench.credit import (
 from workbench.credit.core import Chain
 from workbench.credit.normalise import Singleton
 from workbench.credit.peers import PeersLike
+from workbench.credit.rules import one_of
 from workbench.losses import token_mean, trajectory_mean
 from workbench.objective import clipped
 from workbench.recipes.base import Recipe
@@ -30,6 +31,7 @@ Norm = Literal["mean", "mean_std"]
 
 
 def _normed(peers: PeersLike, norm: Norm, singleton: Singleton) -> Stage:
+    one_of("gigpo", "norm", norm, Norm)
     return center(peers, singleton=singleton) if norm == "mean" else zscore(peers, ddof=1, singleton=singleton)
 
 
@@ -69,21 +71,24 @@ def gigpo_released(
     norm: Norm = "mean",
     reward: str | None = "turn_reward",
     over_turns: bool = True,
+    kl: float = 0.01,
 ) -> Recipe:
     """GiGPO as released: episode statistics over step rows, so that long episodes weigh more.
 
     Args:
         gamma, turn_weight, norm, reward: as in `gigpo`.
         over_turns: take the episode statistics over turns (the default of the release) or over trajectories.
+        kl: weight of the k3 KL to the reference policy; needs the column "logprob_ref" unless 0.
 
     Source: verl-agent, gigpo/core_gigpo.py, modes mean_norm and mean_std_norm.
-    Differs: from the paper's Eq. 3 by `spread` before the normalisation; a lone row keeps its raw outcome.
+    Differs: from the paper's Eq. 3 by `spread` before the normalisation; a lone row keeps its raw outcome. The release
+        also takes 0.1 off the rewards of an invalid action: that is a matter of the rewards, not of the credit.
     """
     normed = _normed(task, norm, "keep")
     episode = chain(read("outcome"), *((spread("turn"), normed) if over_turns else (normed, spread("turn"))))
     turn = chain(_step_return(gamma, reward), _normed(same_state, norm, "zero"))
     credit = chain(mix(episode, turn, weights=(1.0, turn_weight)), spread("token"))
-    return Recipe("gigpo_released", credit, clipped(0.2, aggregate=token_mean))
+    return Recipe("gigpo_released", credit, clipped(0.2, aggregate=token_mean, kl=kl))
 
 
 def _matchtir(gamma: float, weight: float, reward: str) -> Chain:
@@ -111,12 +116,19 @@ def matchtir(gamma: float = 0.9, reward: str = "match_turn_reward") -> Recipe:
     return Recipe("matchtir", _matchtir(gamma, 1.0, reward), objective)
 
 
-def matchtir_released(gamma: float = 0.9, reward: str = "match_turn_reward") -> Recipe:
+def matchtir_released(
+    gamma: float = 0.9, reward: str = "match_turn_reward", kl: float = 0.001, entropy: float = 0.001
+) -> Recipe:
     """MatchTIR as released: the two terms are averaged.
+
+    Args:
+        gamma, reward: as in `matchtir`.
+        kl: weight of the k3 KL to the reference policy; needs the column "logprob_ref" unless 0.
+        entropy: weight of the entropy bonus; needs the model's entropy per token unless 0.
 
     Source: quchangle1/MatchTIR, verl/trainer/ppo/core_algos.py (the discount 0.9 is a constant there).
     Differs: (trajectory + turn) / 2 where the paper's figure shows a sum; the "hungarian" matching of the release is
         greedy by descending score (a choice of the evidence).
     """
-    objective = clipped(0.2, aggregate=trajectory_mean, dual=3.0)
+    objective = clipped(0.2, aggregate=trajectory_mean, dual=3.0, kl=kl, entropy=entropy)
     return Recipe("matchtir_released", _matchtir(gamma, 0.5, reward), objective)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,19 +24,19 @@ from adapters.igpo import potentials, token_batch
 
 from workbench.batch import Batch
 from workbench.credit import average, chain, delta, read, spread
-from workbench.losses import Aggregate, PolicyLoss
+from workbench.losses import PolicyLoss
+from workbench.objective import Objective
 from workbench.recipes import Recipe, a2tgpo, a2tgpo_released
 from workbench.recipes._released import equal_runs
 
 
-def _recipe(params: dict[str, Any], agg: Aggregate | None = None) -> Recipe:
+def _recipe(params: dict[str, Any]) -> Recipe:
     given = {name: params[name] for name in ("gamma", "beta", "alpha") if name in params}
     clip = {new: params[old] for new, old in (("low", "clip_low"), ("high", "clip_high")) if old in params}
     if params.get("variant", "paper") == "paper":
         return a2tgpo(gain="logprob", **given, **clip)
     choose("variant", {"released": 1}, params["variant"])
-    extra = {} if agg is None else {"aggregate": agg}
-    return a2tgpo_released(**given, **clip, adaptive=params.get("adaptive", True), **extra)
+    return a2tgpo_released(**given, **clip, adaptive=params.get("adaptive", True))
 
 
 def turn_advantages(case: Case) -> dict[str, Any]:
@@ -68,7 +69,10 @@ def token_advantages(case: Case) -> dict[str, Any]:
 
 def _loss_recipe(case: Case) -> Recipe:
     """The recipe's objective on given advantages and clip scales."""
-    recipe = _recipe(case["params"], aggregate(case["params"], 0))
+    recipe = _recipe(case["params"])
+    if "agg" in case["params"]:
+        agg = aggregate(case["params"], max(lengths(case["inputs"]["log_ratio_model_tokens"])))
+        recipe = replace(recipe, objective=Objective(tuple(replace(t, aggregate=agg) for t in recipe.objective.terms)))
     turn = chain(read("advantage", "turn"), spread("token"))
     streams = {"clip_scale": chain(read("clip", "turn"), spread("token")), "segment": chain(turn, equal_runs())}
     return given_credit(recipe, streams)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -34,8 +35,12 @@ def potentials(gains: list[list[float | None]], groups: list[Any], outcome: list
     return batch.with_column("outcome", "trajectory", torch.tensor(outcome).double())
 
 
+GRID = 2.0**40
+"""Gains are put on multiples of 2^-40, so that sums and their differences are exact: equal gains stay equal."""
+
+
 def _running(row: list[float | None]) -> list[float | None]:
-    sums = list(accumulate(0.0 if g is None else g for g in row))
+    sums = list(accumulate(0.0 if g is None else round(g * GRID) / GRID for g in row))
     return [None if g is None else s for g, s in zip(row, sums, strict=True)]
 
 
@@ -51,9 +56,9 @@ def info_gain(case: Case) -> dict[str, Any]:
 
 
 def _recipe(params: dict[str, Any]) -> Recipe:
-    if params.get("norm_adv_by_std", True) is not True:
-        raise Unsupported("norm_adv_by_std=False")
     make = choose("variant", {"paper": igpo, "released": igpo_released}, params.get("variant", "paper"))
+    if params.get("norm_adv_by_std", True) is not True:
+        make = partial(choose("norm_adv_by_std=False with", {igpo_released: igpo_released}, make), by_std=False)
     return make(
         gamma=params.get("gamma", 1.0),
         gain="logprob",
