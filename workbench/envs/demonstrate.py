@@ -3,30 +3,46 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any, Protocol, Self
 
-from workbench.envs.hop import ARGUMENT
+from workbench.envs.base import Step, Task
+from workbench.envs.hop import ARGUMENT, Progress
 from workbench.envs.oracle import Call
+from workbench.envs.words import COLOURS, RELATIONS, THINGS, code, query_for
 from workbench.trajectory import Message, Part, ToolCall, Trajectory, Turn
 
-if TYPE_CHECKING:
-    from workbench.envs.base import Task
-    from workbench.envs.chain import Chain
+
+class Guided(Protocol):
+    """A world whose oracle names the best next call."""
+
+    max_turns: int
+
+    @property
+    def progress(self) -> Progress: ...
+    @property
+    def state_key(self) -> str: ...
+    def fresh(self) -> Self: ...
+    def reset(self, task: Task, seed: int = 0) -> tuple[Message, ...]: ...
+    def respond(self, message: Message) -> Step: ...
+    def best(self) -> Call: ...
+
+
+Spoil = Callable[[Any, "Call | None", random.Random], tuple[str, Call]]
+"""From (world in its present state, last search made, where the choice comes from) to (name of the mistake, call)."""
 
 MISTAKES = ("relation", "thing", "repeat", "answer")
 
 
-def imperfect_demonstration(env: Chain, task: Task, rng: random.Random, error_rate: float) -> Trajectory:
+def imperfect_demonstration(env: Guided, task: Task, rng: random.Random, error_rate: float, spoil: Spoil) -> Trajectory:
     """Play a task by the oracle's best calls, each replaced by a mistake with probability `error_rate`.
 
-    A mistake is, with equal chance, a search for another relation, a search for another thing, the last search
-    again, or an answer that is wrong or comes too early.
-
     Args:
-        env: a chain world; the task is played in a fresh episode of it.
+        env: a world with an oracle; the task is played in a fresh episode of it.
         task: what is played.
         rng: where the mistakes come from.
         error_rate: in [0, 1].
+        spoil: makes a mistake of that world.
 
     Returns:
         what happened, without tokens: a renderer writes the calls. Each turn's `extra["mistake"]` names the mistake
@@ -38,8 +54,7 @@ def imperfect_demonstration(env: Chain, task: Task, rng: random.Random, error_ra
     prompt = env.reset(task, 0)
     turns: list[Turn] = []
     while not env.progress.done and len(turns) < env.max_turns:
-        mistake = rng.choice(MISTAKES) if rng.random() < error_rate else ""
-        call = _mistaken(env, turns, mistake, rng) if mistake else env.best()
+        mistake, call = ("", env.best()) if rng.random() >= error_rate else spoil(env, _last_search(turns), rng)
         action = _message(call, len(turns))
         state = env.state_key
         reply = env.respond(action)
@@ -59,23 +74,28 @@ def imperfect_demonstration(env: Chain, task: Task, rng: random.Random, error_ra
     )
 
 
-def _mistaken(env: Chain, turns: list[Turn], mistake: str, rng: random.Random) -> Call:
-    """Return a call that makes the mistake in the present state; the best one where there is nothing to spoil."""
-    from workbench.envs.chain import COLOURS, DIGITS, RELATIONS, THINGS, query_for
+def _last_search(turns: list[Turn]) -> Call | None:
+    calls = [turn.action.calls[0] for turn in turns if turn.action.calls[0].name == "search"]
+    return {"name": "search", "arguments": dict(calls[-1].arguments or {})} if calls else None
 
-    searches = [turn.action.calls[0] for turn in turns if turn.action.calls[0].name == "search"]
-    best = env.best()
-    if mistake == "repeat" and searches:
-        return {"name": "search", "arguments": dict(searches[-1].arguments or {})}
+
+def spoiled_lookup(env: Guided, last: Call | None, rng: random.Random) -> tuple[str, Call]:
+    """Make a mistake in a lookup chain.
+
+    With equal chance a search for another relation, a search for another thing, the last search again, or an answer
+    that is made up; where there is nothing to spoil in that way, one of the others.
+    """
+    mistake, best = rng.choice(MISTAKES), env.best()
+    if mistake == "repeat" and last is not None:
+        return mistake, last
     if mistake == "answer" or best["name"] == "answer":
-        return {"name": "answer", "arguments": {"text": f"{rng.choice(DIGITS)} {rng.choice(DIGITS)}"}}
+        return mistake, {"name": "answer", "arguments": {"text": code(rng)}}
     relation, _, thing = best["arguments"]["query"].partition(" of ")
     if mistake == "thing":
-        return {
-            "name": "search",
-            "arguments": {"query": query_for(relation, f"{rng.choice(COLOURS)} {rng.choice(THINGS)}")},
-        }
-    return {"name": "search", "arguments": {"query": query_for(rng.choice(RELATIONS), thing)}}
+        query = query_for(relation, f"{rng.choice(COLOURS)} {rng.choice(THINGS)}")
+    else:
+        query = query_for(rng.choice(RELATIONS), thing)
+    return mistake, {"name": "search", "arguments": {"query": query}}
 
 
 def _message(call: Call, turn: int) -> Message:

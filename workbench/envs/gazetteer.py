@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from workbench.envs.base import Task
 from workbench.envs.countries import PHRASES, Country, all_documents, countries, sentence, value_of, whole_index
-from workbench.envs.hop import Hop, Shot, findable, shot_of
+from workbench.envs.hop import Documents, Shot, findable, shot_of
 from workbench.envs.index import Index
 from workbench.envs.splits import check_split, draw, first, split_of
 
@@ -17,7 +17,7 @@ _ASKED = ("currency", "continent", "language", "population", "capital")
 
 
 @dataclass
-class Gazetteer(Hop):
+class Gazetteer(Documents):
     """Multi-hop questions over the facts of about 240 countries; every question has one answer.
 
         1 hop    What is the currency of Finland?

@@ -1,7 +1,7 @@
 """Multi-hop question answering by search: what the worlds of this family share.
 
-An episode is a question, any number of `search(query)` calls, and one `answer(text)` that ends it. A world says
-which documents a task has and which facts of a turn it knows; `Hop` plays the episode.
+An episode is a question, any number of `search(query)` calls, and one `answer(text)` that ends it. `Hop` plays the
+episode; a world says what a search finds and which facts of a turn it knows. Most look into documents: `Documents`.
 """
 
 from __future__ import annotations
@@ -107,11 +107,10 @@ class Progress:
 class Hop(ABC):
     """One episode of a world of this family (see `workbench.envs.base.Environment` for the contract).
 
-    A world gives `tasks`, `index` and, if it knows more about a turn, `columns`; and the knobs `results` (documents
-    a search returns), `limit` (characters of an observation) and `max_turns`.
+    A world gives `tasks`, `find` and, if it knows more about a turn, `columns`; and the knobs `limit` (characters of
+    an observation) and `max_turns`.
     """
 
-    results: int
     limit: int
     max_turns: int
     _task: Task | None = None
@@ -122,8 +121,8 @@ class Hop(ABC):
         """Draw `count` tasks of a split."""
 
     @abstractmethod
-    def index(self, task: Task) -> Index:
-        """Return the documents of a task."""
+    def find(self, query: str) -> tuple[Progress, str]:
+        """Return the progress after a search in the present state, and what the search says ("" for nothing)."""
 
     def columns(self, task: Task, before: Progress, after: Progress) -> dict[str, Any]:
         """Return what the world knows about a turn."""
@@ -204,9 +203,8 @@ class Hop(ABC):
         if call.name == "answer":
             self._progress = self._progress.after_answer(exact_match(given, self.task.gold["aliases"]))
             return None
-        documents = self.index(self.task).search(given, self.results)
-        self._progress = self._progress.after_search(documents)
-        return "\n".join(documents) or NOTHING_FOUND
+        self._progress, found = self.find(given)
+        return found or NOTHING_FOUND
 
     def snapshot(self) -> Mapping[str, Any]:
         """Return the task and the progress as plain JSON."""
@@ -218,3 +216,21 @@ class Hop(ABC):
         progress = snapshot["progress"]
         self._task = Task(**snapshot["task"])
         self._progress = Progress(**{**progress, "found": tuple(progress["found"])})
+
+
+class Documents(Hop):
+    """A world whose searches look into a list of documents.
+
+    A world gives `index` beside what `Hop` asks for, and the knob `results`: documents a search returns.
+    """
+
+    results: int
+
+    @abstractmethod
+    def index(self, task: Task) -> Index:
+        """Return the documents of a task."""
+
+    def find(self, query: str) -> tuple[Progress, str]:
+        """Return the progress with the documents that match best, and their texts, a line each."""
+        documents = self.index(self.task).search(query, self.results)
+        return self._progress.after_search(documents), "\n".join(documents)
