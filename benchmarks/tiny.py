@@ -29,7 +29,8 @@ def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
     """
     p, n = successes / trials, trials
     half = z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return (p + z * z / (2 * n) - half) / (1 + z * z / n), (p + z * z / (2 * n) + half) / (1 + z * z / n)
+    middle, wide = p + z * z / (2 * n), 1 + z * z / n
+    return max(0.0, (middle - half) / wide), min(1.0, (middle + half) / wide)
 
 
 def shares(played: Rollouts) -> dict[str, tuple[int, int]]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from workbench import policy
 from workbench.envs import chain
 from workbench.envs.chain import Chain
+from workbench.envs.hop import FIXED_TEXTS
 from workbench.policy import Settings, tiny, tiny_tokenizer
 from workbench.policy.renderers import Codec
 from workbench.rollout import play
@@ -22,6 +23,7 @@ from workbench.trajectory import Span
 TOKENIZER_SHA256 = "f8695e1a53c47ff4649ed545639c0fcee94bc3c589a71b9fad7571a68bce079e"
 FIRST_WORD = 263  # 3 control tokens, 256 bytes, 4 labels
 CODEC = Codec(tiny_tokenizer.load())
+WORDS = [CODEC.token_bytes(FIRST_WORD + n).decode().removeprefix(" ") for n in range(52)]
 CARD = Path(__file__).parents[2] / "datasets" / "tiny" / "README.md"
 
 
@@ -34,24 +36,28 @@ def test_the_tokenizer_is_frozen():
 
 
 def test_the_file_is_what_the_code_builds(tmp_path):
-    """Words of the chain in the order they have today; a word of a later world goes behind them."""
-    tiny_tokenizer.build(chain.words()).save(str(tmp_path / "t.json"))
+    """From the words in the order of their ids; a word of a later world goes behind them."""
+    tiny_tokenizer.build(WORDS).save(str(tmp_path / "t.json"))
     built = json.loads((tmp_path / "t.json").read_text("utf-8"))  # parsed: a later library may lay the file out anew
     assert built == json.loads(tiny_tokenizer.FILE.read_text("utf-8"))
+
+
+def test_every_word_of_the_chain_is_a_token():
+    assert set(chain.words()) <= set(WORDS)
 
 
 def test_ids():
     assert CODEC.tokenizer.convert_tokens_to_ids(["<|pad|>", "<|end|>", "<|start|>"]) == [0, 1, 2]
     assert [CODEC.token_bytes(3 + b) for b in range(256)] == [bytes([b]) for b in range(256)]
-    assert [CODEC.token_bytes(FIRST_WORD + n).decode() for n in range(52)] == [f" {w}" for w in chain.words()]
+    assert (WORDS[0], WORDS[10], WORDS[-1]) == ("0", ":", "white")
     assert len(CODEC.tokenizer) == tiny_tokenizer.SIZE == 1024
     assert CODEC.token_bytes(1023) == b"<|reserved-1023|>"
     assert CODEC.newline_ids == (3 + ord("\n"),)
 
 
 def test_later_words_leave_ids_as_they_are():
-    now = tiny_tokenizer.vocabulary(chain.words())
-    later = tiny_tokenizer.vocabulary([*chain.words(), "filter", "size"])
+    now = tiny_tokenizer.vocabulary(WORDS)
+    later = tiny_tokenizer.vocabulary([*WORDS, "filter", "size"])
     assert all(later[token] == number for token, number in now.items() if not token.startswith("<|reserved"))
     assert later["Ġfilter"] == now["<|reserved-315|>"]
     with pytest.raises(ValueError, match="do not fit"):
@@ -83,7 +89,7 @@ def test_a_chain_is_told_in_words():
     env = Chain()
     shown = policy.renderers.PlainText(CODEC.tokenizer, tools=env.tools)
     for task in env.tasks("test", 20, seed=1):
-        for text in (task.question, *task.data["facts"], *chain.FIXED_TEXTS):
+        for text in (task.question, *task.data["facts"], *FIXED_TEXTS):
             assert len(shown.encode(f" {text}")) == len(text.split()), text
 
 

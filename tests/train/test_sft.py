@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 from dataclasses import replace
@@ -285,6 +286,16 @@ def test_the_command_makes_a_policy_that_loads(tmp_path):
     (generation,) = player.engine.sample([player.renderer.encode("Question: what\n")], policy.Settings(), [0])
     assert generation.token_ids
     assert player.renderer.encode("Search: owner of red box\n")[0] == 260  # its own tokenizer came along
+
+
+def test_the_demonstrations_are_those_the_shipped_warm_start_was_made_on():
+    """If this changes, the command in `datasets/tiny/README.md` no longer makes the shipped weights: say so there."""
+    from workbench.policy import tiny_tokenizer
+    from workbench.train.warm_start import demonstrations
+
+    made = demonstrations("chain", tiny_tokenizer.load(), 12, 0.4, 0, (1, 2, 3))
+    told = repr([(e.ids, [int(w) for w in e.weights]) for e in made])
+    assert hashlib.sha256(told.encode()).hexdigest()[:16] == "2716a0628d8e5131"
 
 
 def test_a_world_without_a_script(tmp_path):
