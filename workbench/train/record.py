@@ -48,11 +48,11 @@ def open_log(out: str | Path | None) -> Callable[[dict[str, float]], None]:
     return append
 
 
-def bar(total: int) -> tuple[Report, Callable[[], None]]:
-    """Return a progress bar on standard error, and the call that closes it."""
+def bar(total: int, name: str = "sft") -> tuple[Report, Callable[[], None]]:
+    """Return a progress bar on standard error, and the call that closes it; `name` says what is going on."""
     from tqdm import tqdm
 
-    bar = tqdm(total=total, desc="sft", unit="step", delay=QUIET_S, mininterval=1.0)
+    bar = tqdm(total=total, desc=name, unit="step", delay=QUIET_S, mininterval=1.0)
 
     def report(done: int, total: int, text: str) -> None:
         bar.set_postfix_str(text, refresh=False)

@@ -1,0 +1,105 @@
+"""How a policy is trained beside the method, and what lives from step to step of such a training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from workbench.credit import Schedule
+from workbench.evidence import Evidence
+from workbench.policy.base import Policy
+from workbench.recipes import Recipe
+from workbench.seeds import seed_for
+from workbench.train.lora import Lora, add_lora
+from workbench.train.optim import adamw
+from workbench.train.reference import reference_of
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train, beside the method.
+
+    Args:
+        steps: batches of rollouts.
+        groups, size: tasks of a step, rollouts of each.
+        rate: learning rate, a number or a schedule of the step.
+        epochs: updates a batch; from the second on the policy has moved, and the ratio to the sampling log-probs says
+            how far.
+        micro_tokens: tokens of one forward and backward pass; fewer need less memory, the gradient is the same.
+        clip: largest norm of the gradient; 0 is no limit.
+        temperature, max_new_tokens: of the sampling; the learner's log-probs are at this temperature, too.
+        seed: of tasks, samples and adapters.
+        lora: train adapters and freeze the rest; None trains all that requires a gradient.
+        betas, weight_decay: of AdamW.
+        refills: where a recipe wants dropped groups replaced, how often a step may sample again.
+        save_every: steps between checkpoints; 0 is only at the end.
+    """
+
+    steps: int = 100
+    groups: int = 8
+    size: int = 8
+    rate: float | Schedule = 1e-3
+    epochs: int = 1
+    micro_tokens: int = 8192
+    clip: float = 1.0
+    temperature: float = 1.0
+    max_new_tokens: int = 32
+    seed: int = 0
+    lora: Lora | None = None
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 0.0
+    refills: int = 4
+    save_every: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "groups", "size", "epochs", "micro_tokens", "max_new_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Plan.{name}: expected at least 1, got {getattr(self, name)!r}")
+        if self.temperature <= 0:
+            raise ValueError(f"Plan.temperature: expected > 0 (at 0 nothing is sampled), got {self.temperature!r}")
+
+    def rate_at(self, step: int) -> float:
+        """Return the learning rate of a step."""
+        return self.rate(step) if isinstance(self.rate, Schedule) else float(self.rate)
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What lives from step to step: weights and the optimiser's state change, nothing else does.
+
+    Args:
+        policy: who plays; its engine samples with `model`.
+        model: who learns: of transformers, or of peft with adapters.
+        optimiser: of what is trainable.
+        reference: whom a KL term holds on to; None where no term asks.
+    """
+
+    policy: Policy
+    model: Any
+    optimiser: torch.optim.Optimizer
+    reference: Policy | None = None
+
+
+def start(policy: Policy, recipe: Recipe, plan: Plan, evidence: Sequence[Evidence] = ()) -> Learner:
+    """Return the learner of a run before its first step: adapters added, reference kept, an empty optimiser.
+
+    Raises:
+        TypeError: the policy has no model in this process.
+        NotImplementedError: the objective asks the model for what this loop cannot give.
+    """
+    engine: Any = policy.engine
+    if not isinstance(getattr(engine, "model", None), torch.nn.Module):
+        raise TypeError(f"{policy.name}: needs an engine with a model in this process, got {type(engine).__name__}")
+    if lacking := set(recipe.objective.outputs) - {"entropy"}:
+        raise NotImplementedError(f"{recipe.name}: no model here gives {sorted(lacking)} per token, only 'entropy'")
+    if plan.lora is not None and not hasattr(engine.model, "disable_adapter"):
+        engine.model = add_lora(engine.model, plan.lora, seed_for("lora", plan.seed))
+        engine.load(None)
+    provided = {name for one in evidence for name in one.provides}
+    held = "logprob_ref" in recipe.needs and "logprob_ref" not in provided
+    engine.model.eval()  # dropout would make the learner another policy than the one that sampled
+    optimiser = adamw(engine.model, plan.betas, plan.weight_decay)
+    return Learner(policy, engine.model, optimiser, reference_of(policy, engine.model) if held else None)

@@ -1,0 +1,222 @@
+"""Policy gradient for any recipe: rollouts -> evidence -> credit -> objective -> step.
+
+`python -m workbench.train.policy_gradient --recipe grpo --policy tiny --env chain --out DIR`
+
+No random number is carried from step to step: tasks come from (seed, step), samples from (seed, step, task, sample,
+turn). A step is a function of the weights and the optimiser's state, so `Learner` is all a checkpoint has to hold.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from workbench.batch import Batch
+from workbench.credit import Credit
+from workbench.envs.base import Environment
+from workbench.evidence import Evidence, collect, for_recipe
+from workbench.evidence.scoring import SampledLogprobs
+from workbench.policy.base import Policy, Settings
+from workbench.recipes import Recipe
+from workbench.rollout import play
+from workbench.rollouts import Rollouts
+from workbench.seeds import seed_for
+from workbench.train.interrupt import after_step
+from workbench.train.learn import accumulate, cut
+from workbench.train.measure import alarms, credited, kept, played
+from workbench.train.plan import Learner, Plan, start
+from workbench.train.record import Report, bar, open_log, save
+
+__all__ = ["Done", "Learner", "Plan", "learn", "one_step", "start", "train", "with_evidence"]
+
+
+class Done(NamedTuple):
+    """A step that was made: what was sampled, what the update saw of it, the credit of that, and the metrics."""
+
+    played: Rollouts
+    used: Rollouts
+    credits: Mapping[str, Credit]
+    metrics: dict[str, Any]
+
+
+# ---------------------------------------------------------------------------------------------------- the loop
+
+
+def train(
+    policy: Policy,
+    env: Environment,
+    recipe: Recipe,
+    plan: Plan,
+    out: str | Path | None = None,
+    progress: Report | None = None,
+    evidence: Sequence[Evidence] | None = None,
+) -> tuple[Policy, list[dict[str, Any]]]:
+    """Train a policy in a world by a recipe.
+
+    The same weights, world, recipe, plan and number of threads give the same numbers, bit for bit on a CPU (all but
+    the seconds). An interrupt from the keyboard stops after the step and saves.
+
+    Args:
+        policy: plays and learns; its engine holds a model in this process. Trained in place.
+        env: the world; tasks of its split "train" are played.
+        recipe: the method.
+        plan: how.
+        out: folder for `metrics.jsonl` (a line a step) and the weights as safetensors; None keeps nothing.
+        progress: called after each step; None shows a bar after two seconds.
+        evidence: providers that win over those the recipe's columns have by default.
+
+    Returns:
+        (policy with the trained weights; metrics: one dict a step, see `workbench.train.measure`).
+
+    Raises:
+        FloatingPointError: a loss or gradient is not finite; names step and term. The weights are those of the last
+            good step, and are saved if there is an `out`.
+    """
+    learner, given = start(policy, recipe, plan, evidence or ()), tuple(evidence or ())
+    report, close = (progress, lambda: None) if progress else bar(plan.steps, recipe.name)
+    metrics: list[dict[str, Any]] = []
+    log, before = open_log(out), ()
+    try:
+        with after_step() as asked_to_stop:
+            for step in range(plan.steps):
+                row = one_step(learner, env, recipe, plan, step, given).metrics
+                metrics.append(row)
+                log(row)
+                before = _warn(step, row["alarms"], before)
+                report(step + 1, plan.steps, f"outcome {_short(row['outcome'])}, dead {_short(row['dead_groups'])}")
+                if asked_to_stop():
+                    break
+                if out is not None and plan.save_every and (step + 1) % plan.save_every == 0:
+                    save(learner.model, Path(out) / f"step-{step + 1}", plan, metrics)
+    finally:
+        close()
+        if out is not None and metrics:
+            save(learner.model, Path(out), plan, metrics)
+    return policy, metrics
+
+
+def one_step(
+    learner: Learner, env: Environment, recipe: Recipe, plan: Plan, step: int, evidence: Sequence[Evidence] = ()
+) -> Done:
+    """Make one step of a run: play, credit, learn, measure."""
+    seconds = dict.fromkeys(("rollout", "evidence", "credit", "learn"), 0.0)
+    every, used, rounds = Rollouts(()), Rollouts(()), 0
+    for rounds in range(1 + (plan.refills if recipe.refill else 0)):
+        with _timed(seconds, "rollout"):
+            missing = plan.groups - len(used.groups)
+            new = _play(learner.policy, env, plan, step, rounds, missing, {g.id for g in every.groups})
+            every = Rollouts((*every, *new))
+        with _timed(seconds, "evidence"):
+            used = with_evidence(Rollouts((*used, *new)), learner, recipe, plan, evidence)
+            batch = used.batch(step)
+        with _timed(seconds, "credit"):
+            credits = recipe.credits(batch)
+        stays = kept(batch, credits["credit"])[batch.trajectory_group].tolist()
+        if not recipe.refill or all(stays) or rounds == plan.refills:
+            break
+        used = Rollouts(tuple(t for t, stay in zip(used, stays, strict=True) if stay))
+    row = {"step": step, "rate": plan.rate_at(step), "rounds": rounds + 1, **played(every)}
+    row |= credited(batch, credits["credit"])
+    with _timed(seconds, "learn"):
+        row |= learn(learner, recipe, plan, batch, credits)
+    row["alarms"] = alarms(every, row, next(learner.model.parameters()).dtype)
+    row |= {f"seconds_{name}": round(spent, 4) for name, spent in seconds.items()}
+    return Done(every, used, credits, {**row, "seconds": round(sum(seconds.values()), 4)})
+
+
+def learn(learner: Learner, recipe: Recipe, plan: Plan, batch: Batch, credits: Mapping[str, Credit]) -> dict[str, Any]:
+    """Update the weights on a batch, `epochs` times; measure the first pass's ratio and the mean of the rest."""
+    model, objective = learner.model, recipe.objective
+    weights = objective.weights(batch, credits["credit"])
+    counted = torch.stack([w != 0 for w in weights.values()]).any(0)
+    parts = cut(batch, counted, plan.micro_tokens, next(model.parameters()).device)
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    before = [p.detach().clone() for p in trainable] if plan.epochs > 1 else []
+    passes, norms = [], []
+    try:
+        for _ in range(plan.epochs if parts else 0):
+            passes.append(accumulate(model, objective, batch, credits, weights, parts, plan.temperature))
+            norms.append(torch.nn.utils.clip_grad_norm_(trainable, plan.clip or math.inf).item())
+            if not math.isfinite(norms[-1]):
+                raise FloatingPointError("the gradient's norm is too large for its dtype")
+            for group in learner.optimiser.param_groups:
+                group["lr"] = plan.rate_at(batch.step)
+            learner.optimiser.step()
+            learner.optimiser.zero_grad(set_to_none=True)
+    except FloatingPointError as error:
+        with torch.no_grad():
+            for p, kept in zip(trainable, before, strict=False):
+                p.copy_(kept)
+        learner.optimiser.zero_grad(set_to_none=True)
+        problem = f"step {batch.step}, update {len(norms) + 1} of {plan.epochs}: {error}"
+        raise FloatingPointError(f"{problem}; weights are those before the step; lower the rate") from error
+    finally:
+        learner.policy.engine.load(None)  # the weights changed in place: what was cached of the old ones is void
+    return {
+        "updates": len(norms),
+        "loss": _mean([p.loss for p in passes]),
+        **{f"loss_{term.name}": _mean([p.terms[term.name] for p in passes]) for term in objective.terms},
+        "clip_share": _mean([p.clip_share for p in passes]),
+        "ratio_gap": passes[0].ratio_gap if passes else None,
+        "gradient_norm": _mean(norms),
+        "padding": 1 - sum(p.real for p in parts) / max(sum(p.ids.numel() for p in parts), 1),
+    }
+
+
+# ----------------------------------------------------------------------------------------------- parts of a step
+
+
+def _play(
+    policy: Policy, env: Environment, plan: Plan, step: int, rounds: int, groups: int, seen: set[str]
+) -> Rollouts:
+    drawn = env.tasks("train", groups, seed_for("tasks", plan.seed, step, rounds) % 10**9)  # it stands in task ids
+    tasks = [task for task in drawn if task.id not in seen]
+    if not tasks and not seen:
+        raise ValueError(f"{type(env).__name__} has no tasks in its split 'train'")
+    settings = Settings(temperature=plan.temperature, max_new_tokens=plan.max_new_tokens)
+    quiet: Report = lambda done, total, text: None  # noqa: E731
+    return play(policy, env, tasks, size=plan.size, settings=settings, seed=plan.seed, step=step, progress=quiet)
+
+
+def with_evidence(
+    rollouts: Rollouts, learner: Learner, recipe: Recipe, plan: Plan, given: Sequence[Evidence] = ()
+) -> Rollouts:
+    """Fill the columns a recipe trains on: by the providers given, by the reference, then by default ones."""
+    ours = [SampledLogprobs(learner.reference, "logprob_ref", plan.temperature)] if learner.reference else []
+    rollouts = collect(rollouts, [*given, *ours])
+    return collect(rollouts, for_recipe(recipe, rollouts, policy=learner.policy, training=True))
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    seconds[name] += time.perf_counter() - began
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _warn(step: int, now: Mapping[str, str], before: Sequence[str]) -> tuple[str, ...]:
+    for kind, text in now.items():
+        if kind not in before:  # said once, until it went away
+            warnings.warn(f"step {step}: {text}", RuntimeWarning, stacklevel=3)
+    return tuple(now)
+
+
+if __name__ == "__main__":
+    from workbench.train.command import main
+
+    raise SystemExit(main())

@@ -1,0 +1,72 @@
+"""The policy a KL term holds on to: the adapters switched off, or else a frozen copy."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from workbench.policy.base import Generation, Policy, Scores, Settings
+from workbench.policy.hf import HFEngine
+
+KEPT = 1 << 26  # bytes of keys and values a reference keeps between calls; its prompts are new at every step
+
+
+class BaseEngine:
+    """Score with a peft model's adapters switched off: the weights training began with, without a second copy.
+
+    Args:
+        model: a peft model; while this engine scores, nobody else may use it.
+    """
+
+    def __init__(self, model: Any):
+        self._adapted, self._lock = model, threading.Lock()
+        with model.disable_adapter():
+            self._engine = HFEngine(model.get_base_model(), cache_bytes=KEPT)
+
+    @property
+    def model(self) -> Any:
+        """The model beneath the adapters."""
+        return self._engine.model
+
+    @property
+    def version(self) -> int:
+        """Always 0: the frozen weights do not change."""
+        return 0
+
+    async def generate(
+        self, prompts: Sequence[Sequence[int]], settings: Settings, seeds: Sequence[int]
+    ) -> list[Generation]:
+        """Refuse: a reference only scores."""
+        raise NotImplementedError("a reference policy scores tokens, it does not sample them")
+
+    def score(
+        self,
+        sequences: Sequence[Sequence[int]],
+        spans: Sequence[tuple[int, int]],
+        *,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        entropy: bool = False,
+    ) -> list[Scores]:
+        """Score tokens as `HFEngine.score` does, without the adapters."""
+        with self._lock, self._adapted.disable_adapter():
+            return self._engine.score(sequences, spans, temperature=temperature, top_k=top_k, entropy=entropy)
+
+    def load(self, weights: Any) -> int:
+        """Refuse: a reference stays what it is."""
+        raise NotImplementedError("a reference policy keeps its weights")
+
+
+def reference_of(policy: Policy, model: Any) -> Policy:
+    """Return the policy as it is now, to be held on to while `model` learns.
+
+    Args:
+        policy: who learns.
+        model: its model; with adapters (peft) no weights are copied, any other model is copied once.
+    """
+    if hasattr(model, "disable_adapter"):
+        return Policy(f"{policy.name} without adapters", BaseEngine(model), policy.renderer)
+    frozen = copy.deepcopy(model).requires_grad_(False).eval()
+    return Policy(f"{policy.name} at the start", HFEngine(frozen, cache_bytes=KEPT), policy.renderer)
