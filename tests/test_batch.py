@@ -142,7 +142,7 @@ def test_a_unit_of_tokens_may_cross_turns_but_not_trajectories():
     assert crossing.up("span", "trajectory").tolist() == [0, 2]
     with pytest.raises(ValueError, match="crosses turns"):
         crossing.up("span", "turn")
-    with pytest.raises(ValueError, match="crosses trajectorys"):
+    with pytest.raises(ValueError, match="crosses trajectories"):
         small().with_unit("span", "token", [0, 0, 0, 1, 1, 1])
 
 

@@ -14,6 +14,7 @@ from workbench import show
 from workbench.batch import Batch, Column, Level, Provenance, Unit, codes, make_column
 from workbench.batch.columns import GIVEN
 from workbench.trajectory import Group, Match, RecordError, Trajectory
+from workbench.trajectory.records import members
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +37,7 @@ class Rollouts:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "trajectories", tuple(self.trajectories))
+        object.__setattr__(self, "trajectories", members(self.trajectories, Trajectory, "trajectories"))
         object.__setattr__(self, "columns", MappingProxyType(dict(self.columns)))
         object.__setattr__(self, "units", MappingProxyType(dict(self.units)))
         object.__setattr__(self, "notes", tuple(self.notes))
@@ -45,6 +46,9 @@ class Rollouts:
             if t.id in seen:
                 raise RecordError("the id is used twice", trajectory=t.id, field="id")
             seen.add(t.id)
+        for t in self.trajectories:
+            if t.parent is not None:
+                _check_ancestors(self, t)
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -66,15 +70,11 @@ class Rollouts:
     def __iter__(self) -> Iterator[Trajectory]:
         return iter(self.trajectories)
 
-    def __getitem__(self, key: int | str | slice | Iterable[int | str]) -> Any:
-        """Return one trajectory (by position or id), or the `Rollouts` of a slice, of positions or of ids."""
-        if isinstance(key, int):
-            return self.trajectories[key]
-        if isinstance(key, str):
-            if key not in self.by_id:
-                raise KeyError(f"no trajectory {key!r}; there are {len(self)}, the first {list(self.by_id)[:3]}")
-            return self.by_id[key]
-        chosen = list(range(len(self))[key]) if isinstance(key, slice) else [self._position(k) for k in key]
+    def __getitem__(self, key: Any) -> Any:
+        """Return one trajectory (by position or id), or the `Rollouts` of a slice, of positions, ids or a mask."""
+        if isinstance(key, str) or (hasattr(key, "__index__") and not hasattr(key, "__len__")):
+            return self.trajectories[self._position(key)]
+        chosen = list(range(len(self))[key]) if isinstance(key, slice) else self._chosen(list(key))
         kept = self.batch().select(chosen)
         out = Rollouts(
             tuple(self.trajectories[i] for i in chosen),
@@ -85,9 +85,18 @@ class Rollouts:
         out.__dict__["_batch"] = kept  # what a branch knows through a parent left out (turn index, prefix) stays known
         return out
 
-    def _position(self, key: int | str) -> int:
+    def _chosen(self, keys: list[Any]) -> list[int]:
+        """Positions of a list of positions and ids, or of a mask of flags."""
+        flags = [getattr(key, "item", lambda key=key: key)() for key in keys]  # those of numpy and torch too
+        if flags and all(isinstance(flag, bool) for flag in flags):
+            if len(flags) != len(self):
+                raise IndexError(f"a mask needs one flag a trajectory ({len(self)}), got {len(flags)}")
+            return [n for n, flag in enumerate(flags) if flag]
+        return [self._position(flag) for flag in flags]
+
+    def _position(self, key: Any) -> int:
         if not isinstance(key, str):
-            return key
+            return range(len(self))[key]
         if key not in self.by_id:
             raise KeyError(f"no trajectory {key!r}; there are {len(self)}, the first {list(self.by_id)[:3]}")
         return list(self.by_id).index(key)
@@ -182,6 +191,16 @@ def _build(rollouts: Rollouts) -> Batch:
     for name, c in rollouts.columns.items():
         batch = batch.with_column(name, c.level, c.values, c.known, c.provenance)
     return batch
+
+
+def _check_ancestors(rollouts: Rollouts, t: Trajectory) -> None:
+    """Refuse a trajectory that is its own ancestor."""
+    above, seen = t, {t.id}
+    while above.parent is not None and above.parent[0] in rollouts.by_id:
+        above = rollouts.by_id[above.parent[0]]
+        if above.id in seen:
+            raise RecordError(f"its ancestors run in a circle through {above.id!r}", trajectory=t.id, field="parent")
+        seen.add(above.id)
 
 
 def _ancestor(rollouts: Rollouts, n: int, position: Mapping[str, int]) -> int | None:

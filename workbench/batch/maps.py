@@ -194,7 +194,7 @@ class Batch:
         use = unit.of >= 0
         holder[unit.of[use]] = outer[use]
         if bool((holder[unit.of[use]] != outer[use]).any()):
-            raise ValueError(f"unit {name!r} crosses {high}s, so none of them holds it")
+            raise ValueError(f"unit {name!r} crosses {_plural(high)}, so none of them holds it")
         return holder
 
     def holds(self, high: Level, low: Level) -> bool:
@@ -278,6 +278,10 @@ class Batch:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return show.mimebundle(self)
+
+
+def _plural(level: Level) -> str:
+    return "trajectories" if level == "trajectory" else f"{level}s"
 
 
 def _listed(values: Any) -> list[Any]:

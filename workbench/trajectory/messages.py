@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from workbench.trajectory.records import Record, RecordError, frozen, require
+from workbench.trajectory.records import Record, RecordError, frozen, members, require
 
 Role = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
@@ -98,14 +98,13 @@ class Message(Record):
     def __post_init__(self) -> None:
         if isinstance(self.parts, str):
             object.__setattr__(self, "parts", (Part(text=self.parts),) if self.parts else ())
-        object.__setattr__(self, "parts", tuple(self.parts))
-        object.__setattr__(self, "calls", tuple(self.calls))
+        object.__setattr__(self, "parts", members(self.parts, Part, "parts"))
+        object.__setattr__(self, "calls", members(self.calls, ToolCall, "calls"))
         object.__setattr__(self, "extra", frozen(self.extra))
         if not isinstance(self.id, str) or self.id == "":
             raise RecordError(f"expected an id, got {self.id!r}", field="id")
         if self.role not in ROLES:
             raise RecordError(f"expected one of {ROLES}, got {self.role!r}", field="role")
-        require(all(isinstance(p, Part) for p in self.parts), "expected Part objects", field="parts")
 
     @property
     def text(self) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
@@ -53,6 +54,17 @@ def require(condition: bool, problem: str, **where: Any) -> None:
 
 def frozen(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
     return MappingProxyType(dict(mapping))
+
+
+def members(values: Any, kind: type, field: str) -> tuple[Any, ...]:
+    """Return the records of a field as a tuple; refuse what is no collection of them."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise RecordError(f"expected {kind.__name__} objects, got {reprlib.repr(values)}", field=field)
+    out = tuple(values)
+    for value in out:
+        if not isinstance(value, kind):
+            raise RecordError(f"expected {kind.__name__} objects, got {reprlib.repr(value)}", field=field)
+    return out
 
 
 def check_number(value: Any, what: str) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import index
 from typing import Any, Literal, NamedTuple
 
-from workbench.trajectory.records import Record, RecordError, require
+from workbench.trajectory.records import Record, RecordError, members, require
 
 Origin = Literal["prompt", "template", "sampled", "forced", "observation", "inserted", "retokenised"]
 ORIGINS: tuple[Origin, ...] = ("prompt", "template", "sampled", "forced", "observation", "inserted", "retokenised")
@@ -36,7 +36,7 @@ class Span(Record):
 
     def __post_init__(self) -> None:
         where: dict[str, Any] = {"turn": self.turn if self.turn >= 0 else None}
-        object.__setattr__(self, "ids", _token_ids(self.ids, where))
+        object.__setattr__(self, "ids", token_ids(self.ids, **where))
         if self.origin not in ORIGINS:
             raise RecordError(f"expected one of {ORIGINS}, got {self.origin!r}", field="origin", **where)
         for name in ("logprobs", "pieces"):
@@ -51,16 +51,13 @@ class Span(Record):
             if self.origin != "sampled":
                 problem = f"only sampled tokens have log-probs, origin is {self.origin!r}"
                 raise RecordError(problem, field="logprobs", **where)
-            bad = _first_bad_logprob(self.logprobs)
-            if bad is not None:
-                problem = f"token {bad}: expected a finite number <= 0 or None (unknown), got {self.logprobs[bad]!r}"
-                raise RecordError(problem, field="logprobs", **where)
+            check_logprobs(self.logprobs, "logprobs", **where)
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
-def _token_ids(values: Iterable[Any], where: Mapping[str, Any]) -> tuple[int, ...]:
+def token_ids(values: Iterable[Any], **where: Any) -> tuple[int, ...]:
     """Token ids as plain integers (those of numpy and torch too)."""
     ids = tuple(values)
     if set(map(type, ids)) - {int}:
@@ -71,6 +68,14 @@ def _token_ids(values: Iterable[Any], where: Mapping[str, Any]) -> tuple[int, ..
             raise RecordError(f"expected integers, got {bad!r}", field="ids", **where) from None
     require(not ids or min(ids) >= 0, "token ids are not negative", field="ids", **where)
     return ids
+
+
+def check_logprobs(values: tuple[Any, ...], field: str, **where: Any) -> None:
+    """Refuse what is no log-prob (None, unknown, is fine)."""
+    bad = _first_bad_logprob(values)
+    if bad is not None:
+        problem = f"token {bad}: expected a finite number <= 0 or None (unknown), got {values[bad]!r}"
+        raise RecordError(problem, field=field, **where)
 
 
 def _first_bad_logprob(values: tuple[Any, ...]) -> int | None:
@@ -111,7 +116,7 @@ class Sequence(Record):
     prefix: Prefix | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "spans", tuple(self.spans))
+        object.__setattr__(self, "spans", members(self.spans, Span, "spans"))
         if self.prefix is not None:
             object.__setattr__(self, "prefix", Prefix(*self.prefix))
 

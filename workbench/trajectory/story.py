@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workbench.trajectory.checks import check_trajectory
 from workbench.trajectory.messages import Message
-from workbench.trajectory.records import Record, RecordError, frozen, require
+from workbench.trajectory.records import Record, RecordError, frozen, members, require
 from workbench.trajectory.sequences import Sequence, Span
 from workbench.trajectory.turns import Turn
 
@@ -54,13 +54,13 @@ class Trajectory(Record):
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("prompt", "turns", "sequences"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in ("rewards", "gold", "extra"):
             object.__setattr__(self, name, frozen(getattr(self, name)))
         if self.parent is not None:
             object.__setattr__(self, "parent", (str(self.parent[0]), int(self.parent[1])))
         try:
+            for name, kind in (("prompt", Message), ("turns", Turn), ("sequences", Sequence)):
+                object.__setattr__(self, name, members(getattr(self, name), kind, name))
             check_trajectory(self)
         except RecordError as error:
             raise error.at(trajectory=self.id) from None
@@ -160,7 +160,7 @@ class Trajectory(Record):
             }
             for k, turn in enumerate(self.turns)
         ]
-        return pd.DataFrame(rows, columns=list(_FRAME))
+        return pd.DataFrame(rows, columns=list(_FRAME)).astype({"reward": "float64", "tokens": "Int64"})
 
     def diff(self, other: Trajectory) -> list[Difference]:
         """Compare the turns of two trajectories, aligned by their text.
@@ -215,7 +215,7 @@ class Group(Record):
     trajectories: tuple[Trajectory, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "trajectories", tuple(self.trajectories))
+        object.__setattr__(self, "trajectories", members(self.trajectories, Trajectory, "trajectories"))
         seen: set[str] = set()
         for t in self.trajectories:
             require(t.group == self.id, f"belongs to group {t.group!r}, not {self.id!r}", trajectory=t.id)
@@ -235,4 +235,5 @@ class Group(Record):
         """Return one row a turn of all members."""
         import pandas as pd
 
-        return pd.concat([t.to_frame() for t in self.trajectories], ignore_index=True)
+        frames = [t.to_frame() for t in self.trajectories] or [Trajectory("-", "-").to_frame()]
+        return pd.concat(frames, ignore_index=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from workbench.trajectory.records import Record, check_number, require
+from workbench.trajectory.sequences import check_logprobs, token_ids
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Example(Record):
     reason: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ids", tuple(self.ids))
+        object.__setattr__(self, "ids", token_ids(self.ids))
         object.__setattr__(self, "weights", tuple(self.weights))
         lengths = {"weights": self.weights, "logprobs_old": self.logprobs_old}
         for name, values in lengths.items():
@@ -34,6 +35,10 @@ class Example(Record):
             require(good, f"expected one per token ({len(self.ids)}), got {len(values or ())}", field=name)
         for weight in self.weights:
             check_number(weight, "weights")
+            require(weight is not None, "a weight is a number; 0 for context", field="weights")
+        if self.logprobs_old is not None:
+            object.__setattr__(self, "logprobs_old", tuple(self.logprobs_old))
+            check_logprobs(self.logprobs_old, "logprobs_old")
 
 
 @dataclass(frozen=True)

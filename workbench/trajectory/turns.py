@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workbench.trajectory.messages import Message, ToolCall
-from workbench.trajectory.records import Record, RecordError, check_number, frozen, require
+from workbench.trajectory.records import Record, RecordError, check_number, frozen, members, require
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class Turn(Record):
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "observations", tuple(self.observations))
+        object.__setattr__(self, "observations", members(self.observations, Message, "observations"))
         for name in ("sampling", "rewards", "extra"):
             object.__setattr__(self, name, frozen(getattr(self, name)))
-        role = getattr(self.action, "role", None)
-        if role != "assistant":
+        if not isinstance(self.action, Message) or self.action.role != "assistant":
+            role = getattr(self.action, "role", None)
             raise RecordError(f"expected an assistant message, got role {role!r}", field="action")
         has_why = bool(self.why_not) != self.trainable
         require(has_why, "a turn that is not trainable needs `why_not`; a trainable one has none", field="why_not")
@@ -57,6 +57,8 @@ class Turn(Record):
         for name, value in self.rewards.items():
             check_number(value, f"rewards[{name!r}]")
         if self.policy_version is not None:
+            if not isinstance(self.policy_version, (tuple, list)) or len(self.policy_version) != 2:
+                raise RecordError(f"expected (first, last), got {self.policy_version!r}", field="policy_version")
             first, last = self.policy_version
             object.__setattr__(self, "policy_version", (first, last))
             require(first <= last, f"expected (first, last), got {self.policy_version}", field="policy_version")
