@@ -13,8 +13,10 @@ def load(name: str, **params: Any) -> Environment:
     """Return a world by its name, for the command line and saved runs.
 
     Args:
-        name: "gazetteer" (questions about real countries) or "chain" (generated facts, exact oracle).
-        params: the knobs of that world; see `Gazetteer` and `Chain`.
+        name: "gazetteer" (questions about real countries), "chain" (fresh facts: belief moves at the end), "facet"
+            (clues that narrow a list: belief moves at every turn) or "known" (chains in one fixed world: it moves where
+            that world is known). The last three are generated and have an exact oracle.
+        params: the knobs of that world; see `Gazetteer`, `Chain`, `Facet` and `Known`.
 
     Raises:
         ValueError: there is no such world.
@@ -24,9 +26,11 @@ def load(name: str, **params: Any) -> Environment:
         2
     """
     from workbench.envs.chain import Chain
+    from workbench.envs.facet import Facet
     from workbench.envs.gazetteer import Gazetteer
+    from workbench.envs.known import Known
 
-    worlds = {"gazetteer": Gazetteer, "chain": Chain}
+    worlds: dict[str, Any] = {"gazetteer": Gazetteer, "chain": Chain, "facet": Facet, "known": Known}
     if name not in worlds:
         raise ValueError(f"world: expected one of {sorted(worlds)}, got {name!r}")
     return worlds[name](**params)

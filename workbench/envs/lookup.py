@@ -63,8 +63,11 @@ class Lookup(Documents):
 
     @property
     def shots(self) -> list[Shot]:
-        """Three worked examples, of questions that are in no other split."""
-        return [shot_of(task) for task in self.tasks("shots", 3, self.seed)]
+        """Three worked examples, of questions that are in no other split; fewer if the split has no more."""
+        different: dict[str, Task] = {}
+        for task in self.tasks("shots", 12, self.seed):
+            different.setdefault(task.question, task)
+        return [shot_of(task) for task in list(different.values())[:3]]
 
 
 def lookup_task(

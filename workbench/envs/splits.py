@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from workbench.seeds import SEED_BITS, seed_for
@@ -53,3 +53,13 @@ def draw(items: Sequence[Item], count: int, *key: str | int) -> list[Item]:
     shuffled = list(items)
     random.Random(seed_for("draw", *key)).shuffle(shuffled)
     return first(shuffled, count)
+
+
+def tries(task: str, most: int = 10_000) -> Iterator[int]:
+    """Count the draws of a question until one belongs to a task's split.
+
+    Raises:
+        ValueError: none did in `most` draws: the world has too few questions to fill its splits.
+    """
+    yield from range(most)
+    raise ValueError(f"{task}: no question of that split in {most} draws; give the world more to ask (knobs)")
