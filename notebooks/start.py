@@ -208,9 +208,9 @@ display(
 - **GRPO gives every turn of a rollout the same credit** ({same} of {len(ids)} rollouts), and none at all to
   {silent} of them: those of the {dead} collapsed groups.
 - **IGPO still speaks in collapsed groups**: about {spoken} of their {len(in_flat)} rollouts. Whether that is worth
-  learning from is another question: what it measures is the policy's own belief. Because gains and outcomes are
-  compared in one pool, the last turn of {praised} of the {len(wrong)} wrong rollouts is *praised*: an outcome of 0 is
-  better than the average gain where searching lowered the right answer's probability.
+  learning from is another question: what it measures is the policy's own belief. Gains and outcomes share one pool, so
+  an outcome of 0 beats the average gain wherever searching lowered the probability of the right answer: here the last
+  turn of {praised} of the {len(wrong)} wrong rollouts is *praised*.
 - **On the rollout those two disagree about most** (`{chosen.id}`, outcome {chosen.outcome:g}) GRPO says
   {listed(of("grpo", chosen.id))} turn by turn, and IGPO {listed(of("igpo", chosen.id))}.
 - **The four do not even agree on the sign**: {opposed} of {batch.count("turn")} turns are praised by one and blamed
