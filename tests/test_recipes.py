@@ -49,3 +49,12 @@ def test_the_overlong_penalty_needs_lengths() -> None:
     batch = Batch.of_maps([0, 1], ["a", "a"]).with_column("outcome", "trajectory", [1.0, 0.0])
     with pytest.raises(ValueError, match="lengths are unknown"):
         recipes.dapo(max_length=100, cache=10).credit(batch)
+
+
+def test_the_trace_ends_with_the_turns_that_are_not_trained() -> None:
+    batch = Batch.of_maps([0, 0, 1], ["a", "a"], [0, 1, 1, 2]).with_column("outcome", "trajectory", [1.0, 0.0])
+    plain = recipes.grpo().trace(batch)
+    batch = batch.with_column("trainable", "turn", torch.tensor([True, False, True]))
+    steps = recipes.grpo().trace(batch)
+    assert len(steps) == len(plain) + 1 and steps[-1].credit.counts()["not trainable"] == 2
+    assert steps[-1].credit.tolist() == recipes.grpo().credit(batch).tolist()

@@ -11,7 +11,7 @@ import torch
 
 from workbench import show
 from workbench.batch import Batch, Level
-from workbench.credit import Credit, Node, TraceStep, Work, average, column, spread
+from workbench.credit import Credit, Node, TraceStep, Work, average, column, drop, spread
 from workbench.credit.core import Chain, _Arrived
 from workbench.credit.rules import ANY
 from workbench.objective import Objective
@@ -96,10 +96,15 @@ class Recipe:
         return {name: self._at(node, work, "token") for name, node in (("credit", self.chain), *self.streams.items())}
 
     def trace(self, batch: Batch) -> tuple[TraceStep, ...]:
-        """Return every stage's credit, in order; without tokens, up to the last stage above them."""
+        """Return every stage's credit, in order; without tokens, up to the last stage above them.
+
+        Where turns must not be trained, a last step shows what dropping them leaves.
+        """
         self.check(batch, self.chain.needs)
         node = self.chain if batch.has_tokens else _above_tokens(self.chain)
-        return node.trace(batch)
+        steps = node.trace(batch)
+        end = _without_untrainable(steps[-1].credit, batch)
+        return steps if end is steps[-1].credit else (*steps, TraceStep(0, repr(ONLY_TRAINABLE), ONLY_TRAINABLE, end))
 
     def _at(self, node: Node, work: Work, to: Level | None) -> Credit:
         batch = work.batch
@@ -117,6 +122,10 @@ class Recipe:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return show.mimebundle(self)
+
+
+ONLY_TRAINABLE = drop(~column("trainable"), "not trainable")
+"""What every recipe ends with where a batch has turns that must not be trained."""
 
 
 def _above_tokens(node: Node) -> Node:
@@ -140,4 +149,4 @@ def _without_untrainable(credit: Credit, batch: Batch) -> Credit:
     flag = batch["trainable"]
     if bool(torch.all(flag.known & (flag.values != 0))):
         return credit
-    return credit.drop(~column("trainable")(credit, batch), "not trainable")
+    return ONLY_TRAINABLE(credit, batch)
