@@ -183,7 +183,7 @@ class GoldProbe(Provider):
             meter.count(calls=len(sequences), tokens=sum(stop for _, stop in spans))
             return [scores.logprobs for scores in engine.score(sequences, spans)]
         tree = pack(sequences, spans)
-        with engine._lock:  # it may be sampling in another thread
+        with engine.lock:  # it may be sampling in another thread
             missing = _missing(engine, sequences, spans)
             if len(missing) * max(missing) * FEWER <= len(tree):
                 meter.count(calls=len(sequences), tokens=sum(missing))

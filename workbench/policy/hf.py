@@ -61,7 +61,7 @@ class HFEngine:
         self.shape: Shape = probe_shape(model)
         self.shares_trunk = reuse and works_on(model)
         self._version = version
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
 
     @property
     def version(self) -> int:
@@ -94,7 +94,7 @@ class HFEngine:
         if not whole or settings.max_new_tokens == 0:
             return [Generation((), (), "length", self._version) for _ in whole]
         made: list[Generation] = []
-        with self._lock, _inference(self.model):
+        with self.lock, _inference(self.model):
             for start in range(0, len(whole), self.max_rows):
                 few = slice(start, start + self.max_rows)
                 made += self._sample(whole[few], settings, seeds[few])
@@ -242,7 +242,7 @@ class HFEngine:
         whole = [tuple(s[:stop]) for s, (_, stop) in zip(sequences, spans, strict=True)]  # nothing behind it counts
         starts = [start for start, _ in spans]
         results: dict[int, Scores] = {}
-        with self._lock, _inference(self.model):
+        with self.lock, _inference(self.model):
             trunk = self._prefill_stems([s[:start] for s, start in zip(whole, starts, strict=True)])
             for part in _parts([len(s) for s in whole], self.max_tokens):
                 logits = self._span_logits([whole[n] for n in part], [starts[n] for n in part], trunk)
@@ -269,7 +269,7 @@ class HFEngine:
         Args:
             weights: a whole state dict (tied weights once or twice); None if the model was changed in place.
         """
-        with self._lock:
+        with self.lock:
             if weights is not None:
                 _check_weights(self.model, weights)
                 self.model.load_state_dict(weights, strict=False)
