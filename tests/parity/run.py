@@ -67,6 +67,8 @@ def run_case(method: str, case: dict[str, Any]) -> Verdict:
     from workbench.catalogue import adapter
 
     name = case.get("name", "?")
+    if not isinstance(case.get("expected"), dict):
+        return Verdict(method, name, math.inf, "FAIL", "the case has no `expected` values")
     place = adapter(method, case.get("function", ""))
     if place is None:
         return Verdict(method, name, None, "unsupported", f"no adapter for {method}/{case.get('function')}")
@@ -84,7 +86,10 @@ def run_case(method: str, case: dict[str, Any]) -> Verdict:
 
 def run(cases: dict[str, list[dict[str, Any]]], only: str | None = None) -> list[Verdict]:
     """Run all cases, or those of one method."""
-    return [run_case(method, case) for method, listed in cases.items() for case in listed if only in (None, method)]
+    wanted = (
+        (method, listed) for method, listed in cases.items() if only in (None, method) and isinstance(listed, list)
+    )
+    return [run_case(method, case) for method, listed in wanted for case in listed]
 
 
 def main() -> int:

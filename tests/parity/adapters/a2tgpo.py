@@ -33,7 +33,11 @@ from workbench.recipes._released import equal_runs
 def _recipe(params: dict[str, Any]) -> Recipe:
     given = {name: params[name] for name in ("gamma", "beta", "alpha") if name in params}
     clip = {new: params[old] for new, old in (("low", "clip_low"), ("high", "clip_high")) if old in params}
+    choose("norm_mode", {"v1d": 1}, params.get("norm_mode", "v1d"))  # the release has three older modes
     if params.get("variant", "paper") == "paper":
+        choose(
+            "adaptive=False with variant", {"released": 1}, "paper" if params.get("adaptive") is False else "released"
+        )
         return a2tgpo(gain="logprob", **given, **clip)
     choose("variant", {"released": 1}, params["variant"])
     return a2tgpo_released(**given, **clip, adaptive=params.get("adaptive", True))
@@ -50,9 +54,10 @@ def turn_advantages(case: Case) -> dict[str, Any]:
     recipe = _recipe(case["params"])
     credits = recipe.credits(batch)
     sizes = [n + 1 for n in lengths(gains)]
-    z = step_values(recipe, batch, "zscore").tolist()
+    z = step_values(recipe, batch, "zscore")
+    scored = torch.where(z.known, z.values, 0.0).tolist()  # the release keeps 0 where a turn vanished
     return {
-        "ig_z": [row[:-1] for row in ragged(z, sizes)],
+        "ig_z": [row[:-1] for row in ragged(scored, sizes)],
         "turn_advantages": ragged(average("turn")(credits["credit"], batch).tolist(), sizes),
         "clip_scale": ragged(average("turn")(credits["clip_scale"], batch).tolist(), sizes),
     }

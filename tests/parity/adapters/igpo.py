@@ -82,6 +82,8 @@ def boundaries(rewards: list[float], mask: list[int]) -> tuple[list[float], floa
         gains, outcome, and for every valid token the turn it ends up in.
     """
     valid = [p for p, m in enumerate(mask) if m]
+    if not valid:
+        return [], 0.0, []
     gains: list[float] = []
     turn: list[int] = []
     for p in valid:
