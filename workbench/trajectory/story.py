@@ -103,6 +103,9 @@ class Trajectory(Record):
                 f"its parent {parent_id!r} is not here; read both together", trajectory=self.id, field="parent"
             )
         whole = by_id[parent_id].path(by_id)
+        if last >= len(by_id[parent_id].turns):
+            problem = f"branches after turn {last} of {parent_id!r}, which has {len(by_id[parent_id].turns)}"
+            raise RecordError(problem, trajectory=self.id, field="parent")
         first_own = len(whole.turns) - len(by_id[parent_id].turns)
         shared = whole.turns[: first_own + last + 1]
         return replace(self, prompt=whole.prompt, turns=(*shared, *self.turns), sequences=(), parent=None)

@@ -35,9 +35,7 @@ def _recipe(params: dict[str, Any]) -> Recipe:
     clip = {new: params[old] for new, old in (("low", "clip_low"), ("high", "clip_high")) if old in params}
     choose("norm_mode", {"v1d": 1}, params.get("norm_mode", "v1d"))  # the release has three older modes
     if params.get("variant", "paper") == "paper":
-        choose(
-            "adaptive=False with variant", {"released": 1}, "paper" if params.get("adaptive") is False else "released"
-        )
+        choose("the paper's clip with adaptive", {True: 1}, params.get("adaptive", True))
         return a2tgpo(gain="logprob", **given, **clip)
     choose("variant", {"released": 1}, params["variant"])
     return a2tgpo_released(**given, **clip, adaptive=params.get("adaptive", True))
