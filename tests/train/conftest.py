@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from workbench.trajectory import Example
+
+sys.path.insert(0, str(Path(__file__).parent))  # `import small_worlds`, whatever the import mode
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 VOCABULARY = 50

@@ -166,6 +166,8 @@ def _why_truncated(trajectories: tuple[Trajectory, ...]) -> str:
 
 def _why_dead(rollouts: Rollouts) -> str:
     causes = cause_of_collapse(rollouts.batch())
+    if causes.count("unknown") == len(causes):
+        return "no outcome is known; look at `stop_reason` of the rollouts, or at what the world gives as outcome"
     if causes.count("all solved") == len(causes):
         return "all tasks are solved every time; take harder ones"
     if causes.count("all failed") == len(causes):
