@@ -6,6 +6,8 @@ import logging
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import cache
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,10 +57,16 @@ class Index:
         return [self.documents[i] for i in best if scores[i] > 0]
 
 
-def _bm25(words: list[list[str]]) -> bm25s.BM25:
+@cache
+def _library() -> ModuleType:
+    """The library, kept from writing a debug line an index to every root handler."""
     import bm25s
 
-    logging.getLogger("bm25s").setLevel(logging.WARNING)  # it writes a debug line an index to every root handler
-    index = bm25s.BM25(method="lucene")
+    logging.getLogger("bm25s").setLevel(logging.WARNING)
+    return bm25s
+
+
+def _bm25(words: list[list[str]]) -> bm25s.BM25:
+    index = _library().BM25(method="lucene")
     index.index(words, show_progress=False)
     return index
