@@ -82,7 +82,7 @@ def train(
     learner, given = start(policy, recipe, plan, evidence or ()), tuple(evidence or ())
     report, close = (progress, lambda: None) if progress else bar(plan.steps, recipe.name)
     metrics: list[dict[str, Any]] = []
-    log, before = open_log(out), ()
+    log, before = open_log(out), tuple[str, ...]()
     try:
         with after_step() as asked_to_stop:
             for step in range(plan.steps):
@@ -143,17 +143,18 @@ def learn(learner: Learner, recipe: Recipe, plan: Plan, batch: Batch, credits: M
     try:
         for _ in range(plan.epochs if parts else 0):
             passes.append(accumulate(model, objective, batch, credits, weights, parts, plan.temperature))
-            norms.append(torch.nn.utils.clip_grad_norm_(trainable, plan.clip or math.inf).item())
-            if not math.isfinite(norms[-1]):
+            norm = torch.nn.utils.clip_grad_norm_(trainable, plan.clip or math.inf).item()
+            if not math.isfinite(norm):
                 raise FloatingPointError("the gradient's norm is too large for its dtype")
+            norms.append(norm)
             for group in learner.optimiser.param_groups:
                 group["lr"] = plan.rate_at(batch.step)
             learner.optimiser.step()
             learner.optimiser.zero_grad(set_to_none=True)
     except FloatingPointError as error:
         with torch.no_grad():
-            for p, kept in zip(trainable, before, strict=False):
-                p.copy_(kept)
+            for p, good in zip(trainable, before, strict=False):  # a single update was not made yet
+                p.copy_(good)
         learner.optimiser.zero_grad(set_to_none=True)
         problem = f"step {batch.step}, update {len(norms) + 1} of {plan.epochs}: {error}"
         raise FloatingPointError(f"{problem}; weights are those before the step; lower the rate") from error
@@ -181,8 +182,7 @@ def _play(
     if not tasks and not seen:
         raise ValueError(f"{type(env).__name__} has no tasks in its split 'train'")
     settings = Settings(temperature=plan.temperature, max_new_tokens=plan.max_new_tokens)
-    quiet: Report = lambda done, total, text: None  # noqa: E731
-    return play(policy, env, tasks, size=plan.size, settings=settings, seed=plan.seed, step=step, progress=quiet)
+    return play(policy, env, tasks, size=plan.size, settings=settings, seed=plan.seed, step=step, progress=_quiet)
 
 
 def with_evidence(
@@ -199,6 +199,10 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     began = time.perf_counter()
     yield
     seconds[name] += time.perf_counter() - began
+
+
+def _quiet(done: int, total: int, text: str) -> None:
+    """Show nothing: the bar of the training is enough."""
 
 
 def _short(value: float | None) -> str:
