@@ -80,12 +80,12 @@ def test_the_learner_gives_sampled_tokens_the_probability_they_were_sampled_with
     assert torch.allclose(torch.cat(found), data["logprob_old"].values[tokens], atol=1e-5)
 
 
-def test_ratio_is_one_before_the_update_at_another_temperature_too():
+def test_before_the_update_the_ratio_is_one_and_the_kl_zero_at_any_temperature():
     policy, env = chain()
-    plan = replace(PLAN, temperature=0.5, epochs=2)
+    plan = replace(PLAN, temperature=0.5)
     row = one_step(start(policy, recipes.grpo(), plan), env, recipes.grpo(), plan, 0).metrics
     assert row["ratio_gap"] < 1e-3
-    assert row["loss_kl"] > 0  # of the second epoch; that of the first is 0: the reference is at this temperature
+    assert row["loss_kl"] == pytest.approx(0.0, abs=1e-6)  # the reference is scored at this temperature, too
 
 
 def test_another_temperature_than_the_samplers_shows_in_the_ratio(batch):
