@@ -41,9 +41,9 @@ class Plan:
     steps: int = 100
     groups: int = 8
     size: int = 8
-    rate: float | Schedule = 1e-3
+    rate: float | Schedule = 3e-4
     epochs: int = 1
-    micro_tokens: int = 8192
+    micro_tokens: int = 2048
     clip: float = 1.0
     temperature: float = 1.0
     max_new_tokens: int = 32
