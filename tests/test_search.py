@@ -190,6 +190,9 @@ def test_the_seed_decides_and_more_branches_begin_with_the_same_ones():
     assert [b.text for b in other] != [b.text for b in four]
     more = branch(two, policy, env, t.id, 1, 2, seed=3)
     assert list(more)[1:] == list(four)[3:]
+    everywhere = branch_many(rollouts, policy, env, [(t.id, 0), (t.id, 1)], 3, seed=4)
+    seeds = [turn.sampling["seed"] for b in (*rollouts, *list(everywhere)[1:]) for turn in b.turns]
+    assert len(set(seeds)) == len(seeds)
     places = [(t.id, 1), (rollouts[0].id, 0)]
     both = branch_many(rollouts, policy, env, places, 2, seed=3)
     assert [both[b.id] for b in two] == list(two) and len(both) == len({t.id, rollouts[0].id}) + 4
