@@ -186,17 +186,31 @@ def test_lab_in_another_folder_brings_the_data_and_keeps_what_is_there(monkeypat
     assert (folder / "datasets" / "start" / "manifest.json").exists()
 
 
+def play(capsys, folder, *arguments: str) -> dict:
+    status, out, err = run(capsys, "rollout", "--out", folder, *arguments)
+    assert status == 0, err
+    return json.loads(run(capsys, "read", folder, "--json")[1])
+
+
+def test_rollout_of_tiny_with_its_evidence_to_credit(capsys, tmp_path):
+    folder = tmp_path / "runs" / "first"
+    found = play(capsys, folder, "--policy", "tiny", "--groups", "2", "--size", "2", "--evidence", "igpo,matchtir")
+    assert (found["trajectories"], found["groups"], found["trajectories_with_tokens"]) == (4, 2, 4)
+    assert {"gold_logprob", "match_reward"} <= set(found["columns"].split(", "))
+    for recipe in ("igpo", "a2tgpo", "matchtir"):  # from the file alone: no policy is asked for
+        table = tmp_path / f"{recipe}.csv"
+        status, _, err = run(capsys, "credit", folder, "--recipe", recipe, "--csv", table)
+        assert status == 0, err
+        assert len(table.read_text("utf-8").splitlines()) == found["turns"] + 1
+
+
 @pytest.mark.slow
 def test_rollout_of_a_real_model_to_credit(capsys, tmp_path):
-    folder = tmp_path / "runs" / "first"
-    status, out, err = run(
-        capsys, "rollout", "--groups", "1", "--size", "2", "--hops", "1", "--evidence", "matchtir", "--out", folder
-    )
-    assert status == 0, err
-    assert "trajectories              2" in out
-    again = json.loads(run(capsys, "read", folder, "--json")[1])
-    assert again["trajectories_with_tokens"] == 2 and "match_reward" in again["columns"]
+    folder = tmp_path / "first"
+    found = play(capsys, folder, "--groups", "1", "--size", "2", "--hops", "1", "--evidence", "matchtir")
+    assert (found["trajectories_with_tokens"], found["columns"]) == (2, "match_reward, match_turn_reward")
     assert run(capsys, "credit", folder, "--recipe", "matchtir")[0] == 0
+    assert run(capsys, "credit", folder, "--recipe", "igpo", "--policy", "smollm2")[0] == 0
 
 
 # -------------------------------------------------------------------------------------------------- doctor

@@ -94,14 +94,17 @@ def with_evidence(rollouts: Rollouts, recipes: Sequence[Any], policy: Any) -> Ro
     from workbench import evidence
     from workbench.policy import load
 
+    # What was recorded stays, also where it is unknown for some: a score made here would be on another scale.
+    recorded = {name for name, column in rollouts.batch().columns.items() if bool(column.known.any())}
+    if all(name in recorded for recipe in recipes for name in recipe.chain.needs):
+        return rollouts
     player = load(policy) if isinstance(policy, str) else policy
     try:
         providers = evidence.for_recipe(recipes, rollouts, policy=player)
     except evidence.MissingEvidence as error:
-        hint = "" if player else "; what needs a policy is made with --policy, e.g. --policy smollm2"
-        raise Problem(f"{error}{hint}") from error
-    recorded = {name for name, column in rollouts.batch().columns.items() if bool(column.known.any())}
-    # What was recorded stays, also where it is unknown for some: a score made here would be on another scale.
+        needy = ", ".join(recipe.name for recipe in recipes)
+        what = f"{needy} needs {', '.join(error.columns)}, which these rollouts do not have"
+        raise Problem(what if player else f"{what}; a policy may make it: --policy smollm2") from error
     missing = [provider for provider in providers if not recorded & set(provider.provides)]
     return evidence.collect(rollouts, missing) if missing else rollouts
 

@@ -52,6 +52,7 @@ def rollout(options: argparse.Namespace) -> int:
     )
     workbench.store.write(options.out, played)  # first: evidence that cannot be had must not cost the rollouts
     if recipes:
-        workbench.store.write_column(options.out, with_evidence(played, recipes, player))
+        played = with_evidence(played, recipes, player)
+        workbench.store.write_column(options.out, played)
     print_summary({**describe(played), "written to": options.out})
     return 0
