@@ -284,9 +284,9 @@ def test_the_value_of_a_turn_is_the_share_of_wins_before_and_after_it():
     wins = [int(sum(b.outcome for b in grown if b.parent == (won.id, at))) for at in (0, 1)]
     assert worth.before[:3] == wilson(wins[0], 60) and worth.after[:3] == wilson(wins[1], 60)
     assert worth.gain.share == pytest.approx((wins[1] - wins[0]) / 60) and worth.gain.low < worth.gain.share
-    assert worth.before.count == 60 and worth.before.unknown == 0
+    assert worth.before.known == 60 and worth.before.unknown == 0
     last = branch_value(rollouts, policy, env, won.id, 2, 20)
-    assert last.after == (1.0, 1.0, 1.0, 1, 0) and last.before.count == 20
+    assert last.after == (1.0, 1.0, 1.0, 1, 0) and last.before.known == 20
     assert last.gain.high == pytest.approx(1 - last.before.low)
     wrong = next(t for t in rollouts if t.outcome == 0.0 and not t.truncated and len(t.turns) > 1)
     assert branch_value(rollouts, policy, env, wrong, len(wrong.turns) - 1, 20).gain.share < 0

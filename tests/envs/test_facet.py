@@ -207,3 +207,5 @@ def test_knobs_out_of_range_are_refused():
     for knobs in ({"items": 1}, {"attributes": 7}, {"values": 1}, {"clues": 6}, {"clues": 0}):
         with pytest.raises(ValueError, match=next(iter(knobs))):
             load("facet", **knobs)
+    with pytest.raises(ValueError, match="no knob 'hops'.*clues"):
+        load("facet", hops=2)

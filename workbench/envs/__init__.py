@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from workbench.envs.base import Environment, Step, Task, Tool
@@ -19,7 +20,7 @@ def load(name: str, **params: Any) -> Environment:
         params: the knobs of that world; see `Gazetteer`, `Chain`, `Facet` and `Known`.
 
     Raises:
-        ValueError: there is no such world.
+        ValueError: there is no such world, or it has no such knob.
 
     Example:
         >>> load("gazetteer", hops=1).max_turns
@@ -33,4 +34,8 @@ def load(name: str, **params: Any) -> Environment:
     worlds: dict[str, Any] = {"gazetteer": Gazetteer, "chain": Chain, "facet": Facet, "known": Known}
     if name not in worlds:
         raise ValueError(f"world: expected one of {sorted(worlds)}, got {name!r}")
+    knobs = [field.name for field in fields(worlds[name])]
+    unknown = sorted(set(params) - set(knobs))
+    if unknown:
+        raise ValueError(f"{name}: no knob {unknown[0]!r}; there are {knobs}")
     return worlds[name](**params)

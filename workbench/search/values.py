@@ -20,14 +20,14 @@ class Value(NamedTuple):
 
     Args:
         mean, low, high: (nan, 0, 1) where nothing is known; equal where the outcome is certain.
-        count: continuations with a known outcome.
+        known: continuations with a known outcome.
         unknown: continuations without.
     """
 
     mean: float
     low: float
     high: float
-    count: int
+    known: int
     unknown: int = 0
 
 
