@@ -16,6 +16,7 @@ from workbench.trajectory import Message, Origin, Prefix, Span, Trajectory, Turn
 from workbench.trajectory import Sequence as TokenSequence
 
 DEFAULT_TURNS = 4  # for a world that does not say how many turns an episode may take
+GATHER_S = 0.2  # how long a round waits for steps that are still running before it goes on without them
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ class Table:
         limit: turns of an episode.
         seed, step: of every random number.
         timeout_s: an environment step that takes longer ends its episode.
+        gather_s: how long a round waits for steps that are still running; None waits for all.
     """
 
     policy: Policy
@@ -105,6 +107,7 @@ class Table:
     seed: int
     step: int
     timeout_s: float
+    gather_s: float | None = GATHER_S
 
     def __post_init__(self) -> None:
         if not self.settings.stop_ids:

@@ -12,14 +12,13 @@ from collections.abc import Callable, Sequence
 from workbench._async import run as run_anywhere
 from workbench.envs.base import Environment, Task
 from workbench.policy.base import Generation, Policy, Settings
-from workbench.rollout.episode import Episode, Table, begin, take_turn, trajectory_of, turn_limit, turn_seed
+from workbench.rollout.episode import GATHER_S, Episode, Table, begin, take_turn, trajectory_of, turn_limit, turn_seed
 from workbench.rollouts import Rollouts
 from workbench.trajectory import Trajectory
 
 Report = Callable[[int, int, str], None]
 """Called as (episodes over, episodes in all, what is going on)."""
 
-GATHER_S = 0.2  # how long a round waits for steps that are still running before it goes on without them
 QUIET_S = 2.0  # a rollout that takes no longer than this shows no progress bar
 
 
@@ -36,6 +35,7 @@ def play(
     step: int = 0,
     progress: Report | None = None,
     step_timeout_s: float = 30.0,
+    gather_s: float | None = GATHER_S,
 ) -> Rollouts:
     """Play every task `size` times and return the trajectories; works in a notebook, where a loop already runs.
 
@@ -54,6 +54,7 @@ def play(
             step=step,
             progress=progress,
             step_timeout_s=step_timeout_s,
+            gather_s=gather_s,
         )
     )
 
@@ -71,6 +72,7 @@ async def play_async(
     step: int = 0,
     progress: Report | None = None,
     step_timeout_s: float = 30.0,
+    gather_s: float | None = GATHER_S,
 ) -> Rollouts:
     """Play every task `size` times and return the trajectories, task by task.
 
@@ -86,6 +88,8 @@ async def play_async(
         run, step: first parts of the trajectories' ids.
         progress: called as (episodes over, episodes in all, text); None shows a bar after two seconds.
         step_timeout_s: an environment step that takes longer ends its episode.
+        gather_s: how long a round waits for steps that are still running before it goes on without them. None waits for
+            all: then who shares a forward pass, and so the last bits, does not depend on which tool was faster.
 
     Returns:
         `len(tasks) * size` trajectories. Where the environment failed, the turn is not trainable and says why, the
@@ -95,7 +99,7 @@ async def play_async(
         ValueError: a task occurs twice, or a number is not positive.
     """
     _check(tasks, size, max_turns)
-    table = Table(policy, settings or Settings(), turn_limit(env, max_turns), seed, step, step_timeout_s)
+    table = Table(policy, settings or Settings(), turn_limit(env, max_turns), seed, step, step_timeout_s, gather_s)
     episodes = [
         begin(table, env.fresh(), task, sample, f"{run}/{step}/{task.id}/{sample}")
         for task in tasks
@@ -124,7 +128,7 @@ async def _play_all(table: Table, episodes: list[Episode], report: Report) -> No
                 report(sum(not e.live for e in episodes), len(episodes), f"{len(waiting)} episodes take a turn")
                 for episode, generation in zip(waiting, await _generate(table, waiting), strict=True):
                     stepping[asyncio.create_task(take_turn(table, episode, generation))] = episode
-            ready = await _ready(stepping)
+            ready = await _ready(stepping, table.gather_s)
             waiting = [episode for episode in (stepping.pop(t) for t in ready) if episode.live]
             waiting.sort(key=lambda e: e.id)  # the order of a batch must not depend on which tool was faster
             report(sum(not e.live for e in episodes), len(episodes), f"{len(stepping)} tools still busy")
@@ -133,9 +137,9 @@ async def _play_all(table: Table, episodes: list[Episode], report: Report) -> No
             task.cancel()
 
 
-async def _ready(stepping: dict[asyncio.Task[None], Episode]) -> list[asyncio.Task[None]]:
+async def _ready(stepping: dict[asyncio.Task[None], Episode], gather_s: float | None) -> list[asyncio.Task[None]]:
     """Return the steps that are finished: all of them if they are quick, else at least one."""
-    finished, _ = await asyncio.wait(stepping, timeout=GATHER_S)
+    finished, _ = await asyncio.wait(stepping, timeout=gather_s)
     if not finished:
         finished, _ = await asyncio.wait(stepping, return_when=asyncio.FIRST_COMPLETED)
     for task in finished:

@@ -1,1 +1,5 @@
-"""Training loops that read top to bottom."""
+"""Training loops that read top to bottom, and runs in processes of their own."""
+
+from workbench.train.launch import launch, resume
+
+__all__ = ["launch", "resume"]

@@ -182,7 +182,17 @@ def _play(
     if not tasks and not seen:
         raise ValueError(f"{type(env).__name__} has no tasks in its split 'train'")
     settings = Settings(temperature=plan.temperature, max_new_tokens=plan.max_new_tokens)
-    return play(policy, env, tasks, size=plan.size, settings=settings, seed=plan.seed, step=step, progress=_quiet)
+    return play(
+        policy,
+        env,
+        tasks,
+        size=plan.size,
+        settings=settings,
+        seed=plan.seed,
+        step=step,
+        progress=_quiet,
+        gather_s=None,  # nothing may depend on which tool was faster
+    )
 
 
 def with_evidence(

@@ -1,0 +1,210 @@
+"""Start a run in a process of its own: `launch(...)` returns at once, and training goes on whatever becomes of us.
+
+run = launch(recipes.igpo(), envs.load("chain"), "tiny", Plan(steps=200))
+run.status, run.metrics(), run.pause(), run.stop();   Run(path) attaches again;   resume(path) goes on after a kill
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.runs import Run, Scale, Status, lock, write_bytes, write_json
+from workbench.train.shipping import Packer, call
+
+if TYPE_CHECKING:
+    from workbench.envs.base import Environment
+    from workbench.evidence import Evidence
+    from workbench.policy.base import Policy
+    from workbench.recipes import Recipe
+    from workbench.train.plan import Plan
+
+FORMAT = 1
+SAVE_EVERY = 10  # steps between checkpoints where the plan names none: what a kill may cost
+VERSIONS = ("credit-workbench", "torch", "transformers", "tokenizers", "peft", "numpy")
+
+
+def launch(
+    recipe: Recipe,
+    env: Environment,
+    policy: str | Policy = "tiny",
+    plan: Plan | None = None,
+    folder: str | Path | None = None,
+    *,
+    evidence: Sequence[Evidence] = (),
+    scale: Scale | None = None,
+    threads: int = 1,
+    keep_every: int = 10,
+) -> Run:
+    """Train in a process of its own; return its handle at once.
+
+    What has an importable name goes as name and parameters, all else (what a notebook cell defines) by value; see
+    `workbench.train.shipping`. The same arguments and number of threads give the same bits on a CPU.
+
+    Args:
+        recipe: the method.
+        env: the world.
+        policy: a name `workbench.policy.load` knows, or a policy, which is shipped as it is now.
+        plan: how; `save_every` 0 saves every 10 steps here.
+        folder: of the run, not there yet; None is the first free `runs/<recipe>-<world>-<number>`.
+        evidence: providers that win over those the recipe's columns have by default.
+        scale: where; only one process on this machine so far.
+        threads: of torch; part of what decides the last bits.
+        keep_every: steps between kept rollouts (the first and the last step's are always kept); 0 keeps none.
+
+    Raises:
+        CannotShip: something cannot be taken to another process. No folder is made then.
+        FileExistsError: the folder is there.
+        NotImplementedError: `scale` asks for more than one local process.
+    """
+    from workbench.train.plan import Plan
+
+    scale, plan = scale or Scale(), plan or Plan()
+    if not scale.local:
+        raise NotImplementedError(f"a run is one process on this machine so far, got {scale}")
+    packer = Packer()
+    config = {
+        "format": FORMAT,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "text": {
+            "recipe": repr(recipe),
+            "env": repr(env),
+            "policy": policy if isinstance(policy, str) else policy.name,
+        },
+        "steps": plan.steps,
+        "threads": threads,
+        "save_every": plan.save_every or SAVE_EVERY,
+        "keep_every": keep_every,
+        "recipe": packer.pack(recipe, "recipe"),
+        "env": packer.pack(env, "env"),
+        "policy": packer.pack(_by_name(policy, env, scale) if isinstance(policy, str) else policy, "policy"),
+        "plan": packer.pack(plan, "plan"),
+        "evidence": [packer.pack(one, "evidence") for one in evidence],
+        "scale": packer.pack(scale, "scale"),
+        **_surroundings(),
+    }
+    path = _new_folder(folder, f"{recipe.name}-{type(env).__name__.lower()}")
+    if packer.files:
+        (path / "code").mkdir()
+    for name, content in packer.files.items():
+        write_bytes(path / "code" / name, content)
+    write_json(path / "config.json", config)
+    return _spawn(Run(path))
+
+
+def resume(path: str | Path) -> Run:
+    """Go on with a run from its last good checkpoint, in a new process; a paused one just goes on.
+
+    The process loads what is in the run's `code/` folder: do this with runs of your own only.
+
+    Raises:
+        FileNotFoundError: it is no run.
+        RuntimeError: it has done all its steps.
+    """
+    run = Run(path)
+    if run.alive:
+        run.resume()
+        return run
+    if run.status.state == "finished":
+        raise RuntimeError(f"{run.path}: all {run.status.steps} steps are done; launch a new run to train on")
+    return _spawn(run)
+
+
+def _by_name(name: str, env: Environment, scale: Scale) -> Any:
+    from workbench import policy
+
+    shots = () if name.split("@")[0] == "tiny" else getattr(env, "shots", ())
+    return call(policy.load, name=name, shots=tuple(shots), tools=tuple(env.tools), device=scale.device)
+
+
+def _spawn(run: Run) -> Run:
+    """Start the worker; it inherits the lock, so that the run is alive from here until the worker ends."""
+    config, before = run.config, run.status if (run.path / "status.json").exists() else Status("starting")
+    handle = lock(run.path / "lock")
+    if handle is None:
+        raise RuntimeError(f"{run.path}: another process works on this run")
+    try:
+        write_json(run.path / "control.json", {"ask": "run"})
+        write_json(run.path / "status.json", {"state": "starting", "step": before.step, "steps": config["steps"]})
+        paths = [*config["python_path"], *filter(None, [os.environ.get("PYTHONPATH")])]
+        settings = {
+            "PYTHONPATH": os.pathsep.join(paths),
+            "PYTHONHASHSEED": "0",
+            "PYTHONUNBUFFERED": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "OMP_NUM_THREADS": str(config["threads"]),
+        }
+        where = Path(config["folder"])
+        with (run.path / "log.txt").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "workbench.train.worker", str(run.path.resolve()), "--lock", str(handle)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=where if where.is_dir() else run.path,
+                env={**os.environ, **settings},
+                start_new_session=True,  # a kernel that restarts kills its own process group
+                pass_fds=(handle,),
+            )
+    finally:
+        os.close(handle)
+    threading.Thread(target=process.wait, name=f"workbench-run-{process.pid}", daemon=True).start()  # no zombie
+    return run
+
+
+def _new_folder(folder: str | Path | None, name: str) -> Path:
+    if folder is not None:
+        path = Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            raise FileExistsError(
+                f"{path} is not empty; name another folder, or go on with workbench.train.resume(path)"
+            )
+        return path
+    for number in range(1, 10**6):
+        path = Path("runs") / f"{name}-{number:03d}"
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return path
+    raise FileExistsError(f"runs/{name}-*: no number is free")
+
+
+def _surroundings() -> dict[str, Any]:
+    """Say with what and from where: versions, state of git, where modules come from."""
+    ours = [str(Path(p).resolve()) for p in sys.path if not _belongs_to_python(p)]
+    return {
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in VERSIONS}},
+        "git": {"commit": _git("rev-parse", "HEAD"), "changed": _git("status", "--porcelain", "--untracked-files=no")},
+        "folder": str(Path.cwd()),
+        "python_path": list(dict.fromkeys(ours)),
+    }
+
+
+def _belongs_to_python(path: str) -> bool:
+    whole = str(Path(path).resolve())
+    return "site-packages" in whole or whole.startswith((sys.base_prefix + "/lib", sys.prefix + "/lib"))
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        found = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() if found.returncode == 0 else None

@@ -1,0 +1,237 @@
+"""The process of a run: `python -m workbench.train.worker DIR`, started by `workbench.train.launch`.
+
+Between steps it looks at `control.json` and says how it is in `status.json`. A step is a function of weights, optimiser
+and step number, so a run that was killed at any instant goes on from its last checkpoint to the same bits: what was
+written after that checkpoint is cut, and the half-done step is made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import platform
+import random
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from workbench import store
+from workbench.runs import Run, lock, read_lines, write_bytes, write_json
+from workbench.seeds import seed_for
+from workbench.train import checkpoint
+from workbench.train.plan import Learner, Plan, start
+from workbench.train.policy_gradient import Done, one_step
+from workbench.train.shipping import unpack
+
+POLL_S = 0.1  # how often a paused run looks whether it may go on
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+class Job(NamedTuple):
+    """What a run is made of, made again from its folder."""
+
+    path: Path
+    config: dict[str, Any]
+    recipe: Any
+    env: Any
+    policy: Any
+    plan: Plan
+    evidence: tuple[Any, ...]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Work on a run until it is done, is asked to stop, or fails."""
+    parser = argparse.ArgumentParser("python -m workbench.train.worker", description=main.__doc__)
+    parser.add_argument("folder")
+    parser.add_argument("--lock", type=int, help="handle of the locked file, from the process that started this one")
+    asked = parser.parse_args(arguments)
+    path = Path(asked.folder)
+    handle = lock(path / "lock") if asked.lock is None else asked.lock
+    if handle is None:
+        parser.error(f"{path}: another process works on this run")
+    os.set_inheritable(handle, False)  # what this process starts must not keep the run alive
+    signals: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: signals.append(number))
+    return work(path, lambda: bool(signals))
+
+
+def work(path: Path, told_to_end: Callable[[], bool] = lambda: False) -> int:
+    """Work on the run in a folder whose lock is held; return the exit status."""
+    steps = Run(path).config["steps"]
+    said = {"step": 0, "notes": []}
+
+    def say(state: str, step: int | None = None, reason: str = "", notes: Sequence[str] = ()) -> None:
+        said["step"] = said["step"] if step is None else step
+        said["notes"] += [note for note in notes if note not in said["notes"]]
+        write_json(path / "status.json", {"state": state, "reason": reason, "steps": steps, "pid": os.getpid(), **said})
+
+    try:
+        say("starting", len(Run(path).metrics()))
+        say(*_work(prepare(path), say, told_to_end))
+        return 0
+    except BaseException as error:
+        traceback.print_exc()
+        try:
+            say("failed", reason=reason_of(error))
+        except OSError:
+            traceback.print_exc()  # the disk is that full; a dead process that "runs" counts as failed all the same
+        return 1
+
+
+def prepare(path: Path) -> Job:
+    """Make the values of a run again; this is where its code is loaded."""
+    config = Run(path).config
+    torch.set_num_threads(config["threads"])
+    names = ("recipe", "env", "policy", "plan", "evidence")
+    recipe, env, policy, plan, evidence = (unpack(config[name], path / "code") for name in names)
+    return Job(path, config, recipe, env, policy, plan, tuple(evidence))
+
+
+def _work(job: Job, say: Callable[..., None], told_to_end: Callable[[], bool]) -> tuple[str, int]:
+    learner = start(job.policy, job.recipe, job.plan, job.evidence)
+    notes = _compare_start(job, learner)
+    step, passed_over = checkpoint.restore(job.path / "checkpoints", learner, job.evidence)
+    cut(job.path, step)
+    saved = step
+    say("running", step, notes=(*notes, *passed_over))
+    while True:
+        ask = "stop" if told_to_end() else _asked(job.path)
+        if saved < step and (ask != "run" or step == job.plan.steps or step % job.config["save_every"] == 0):
+            _sync(job.path / "metrics.jsonl")
+            checkpoint.save(job.path / "checkpoints", learner, step, job.evidence)
+            saved = step
+        if ask == "stop" or step == job.plan.steps:
+            break
+        if ask == "pause":
+            say("paused", step)
+            while _asked(job.path) == "pause" and not told_to_end():
+                time.sleep(POLL_S)
+            say("running", step)
+            continue
+        write(job, step, step_of(job, learner, step))
+        step += 1
+        say("running", step)
+    _export(job.path / "weights", learner)
+    return "finished" if step == job.plan.steps else "stopped", step
+
+
+def step_of(job: Job, learner: Learner, step: int) -> Done:
+    """Make one step from nothing but weights, optimiser and the step's number."""
+    seed = seed_for("process", job.plan.seed, step)
+    random.seed(seed)  # ours never asks these generators; what a notebook cell defines may
+    torch.manual_seed(seed)
+    if learner.reference is not None:
+        forget(learner.reference)
+    return one_step(learner, job.env, job.recipe, job.plan, step, job.evidence)
+
+
+def forget(policy: Any) -> None:
+    """Drop kept keys and values: with them scores differ in the last bits, and a resumed run has not got them."""
+    engine = getattr(policy.engine, "_engine", policy.engine)
+    if hasattr(engine, "tree"):
+        engine.tree.clear()
+
+
+# -------------------------------------------------------------------------------------------------- the folder
+
+
+def write(job: Job, step: int, done: Done) -> None:
+    """Append a step's metrics, and keep its rollouts if it is their turn."""
+    every = job.config["keep_every"]
+    if every and (step % every == 0 or step + 1 == job.plan.steps):
+        store.write(job.path / "trajectories" / f"step-{step:08d}", done.used, overwrite=True)
+    for text in done.metrics["alarms"].values():
+        print(f"step {step}: {text}", flush=True)
+    with (job.path / "metrics.jsonl").open("ab") as file:
+        file.write((json.dumps(done.metrics) + "\n").encode())
+
+
+def cut(path: Path, step: int) -> None:
+    """Forget what was written of `step` and later ones: it is made again."""
+    rows, taken = read_lines(path / "metrics.jsonl")
+    there = path / "metrics.jsonl"
+    kept = [row for row in rows if row["step"] < step]
+    if len(kept) < step:
+        raise ValueError(f"{there} has {len(kept)} of the {step} steps before the checkpoint; it was damaged")
+    if there.exists() and (len(kept) < len(rows) or taken < there.stat().st_size):
+        write_bytes(there, "".join(json.dumps(row) + "\n" for row in kept).encode())
+    for folder in (path / "trajectories").glob("step-*"):
+        number = folder.name.removeprefix("step-")
+        if not number.isdigit() or int(number) >= step:
+            shutil.rmtree(folder)
+
+
+def _asked(path: Path) -> str:
+    try:
+        return json.loads((path / "control.json").read_text("utf-8"))["ask"]
+    except FileNotFoundError:
+        return "run"
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _compare_start(job: Job, learner: Learner) -> tuple[str, ...]:
+    """Write down what the run began with; later, refuse other weights and note what may change the last bits."""
+    file, engine = job.path / "start.json", learner.policy.engine
+    now = {
+        "weights": checkpoint.fingerprint(learner),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "machine": f"{platform.machine()}, {getattr(engine, 'model', learner.model).device}",
+    }
+    if not file.exists():
+        write_json(file, now)
+        return ()
+    then = json.loads(file.read_text("utf-8"))
+    if then["weights"] != now["weights"]:
+        raise ValueError(
+            "the policy has other weights than when this run began (was its folder changed?); put them back, or "
+            "launch a new run"
+        )
+    other = [f"{name} {then[name]} -> {now[name]}" for name in now if then[name] != now[name]]
+    return (f"resumed with {', '.join(other)}: the last bits may differ from an uninterrupted run",) if other else ()
+
+
+def _export(path: Path, learner: Learner) -> None:
+    """Write the weights (of adapters, if there are any) and the tokenizer so that `policy.load(path)` takes them."""
+    part = path.with_name(f".{path.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    learner.model.save_pretrained(str(part))
+    tokenizer: Any = getattr(getattr(learner.policy.renderer, "codec", None), "tokenizer", None)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(str(part))
+    shutil.rmtree(path, ignore_errors=True)
+    part.replace(path)
+
+
+# ---------------------------------------------------------------------------------------------- what went wrong
+
+
+def reason_of(error: BaseException) -> str:
+    """Say in a line or two why a run ended, and what to do."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, FloatingPointError):
+        return f"a number is not finite: {text}. The last checkpoint is good; launch with a lower rate or clip"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full: {text}. The last checkpoint is good; free space, then resume"
+    if isinstance(error, MemoryError) or any(sign in text.lower() for sign in NO_MEMORY):
+        less = "lower `micro_tokens`, then `groups` or `size`, or train adapters (`lora`)"
+        return f"memory ran out: {text[:300]}. The last checkpoint is good; launch with less: {less}"
+    return f"{type(error).__name__}: {text}. Where: `log.txt`; the last checkpoint stays"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
