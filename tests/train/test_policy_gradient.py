@@ -169,8 +169,8 @@ def test_only_logits_before_sampled_tokens_get_a_gradient(batch):
             super().__init__()
             self.logits = torch.nn.Parameter(logits.detach().clone())
 
-        def forward(self, input_ids, use_cache):
-            return type("Out", (), {"logits": self.logits})
+        def forward(self, input_ids, use_cache, logits_to_keep):
+            return type("Out", (), {"logits": self.logits[:, -logits_to_keep:]})
 
     fixed = Fixed()
     first = accumulate(fixed, recipe.objective, data, credits, weights, [part], 1.0)

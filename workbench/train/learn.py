@@ -97,9 +97,12 @@ def _check(batch: Batch, n: int, tokens: Tensor) -> None:
 def score(model: Any, part: Part, temperature: float, entropy: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the log-prob of each token of a part [t] and what else the objective asks of the model, with gradient.
 
-    A causal model never looks to the right, so what stands behind a sequence needs no mask.
+    A causal model never looks to the right, so what stands behind a sequence needs no mask. Logits begin at the first
+    that is needed: over a large vocabulary those of a common prompt are most of the memory.
     """
-    logits = model(input_ids=part.ids, use_cache=False).logits[part.rows, part.places - 1]
+    first = int(part.places.min()) - 1
+    kept = model(input_ids=part.ids, use_cache=False, logits_to_keep=part.ids.shape[1] - first).logits
+    logits = kept[part.rows, part.places - 1 - first]
     found = scores_of(logits, part.ids[part.rows, part.places], temperature, 0, entropy)
     return found.logprobs.cpu(), {} if found.entropy is None else {"entropy": found.entropy.cpu()}
 
