@@ -104,6 +104,7 @@ def branch_many(
         seed,
         step=0,
         timeout_s=step_timeout_s,
+        gather_s=None,  # who shares a forward pass, and so the last bits, must not depend on how fast a tool was
     )
 
     async def grow() -> tuple[Trajectory, ...]:
