@@ -109,8 +109,8 @@ def for_recipe(
 
     Args:
         recipe: one recipe, or several that are compared.
-        rollouts: what they will be used on: columns that are there and known need no provider, and those the world
-            recorded for a part only are filled. Without it the recorded columns are taken to be there.
+        rollouts: what they will be used on: columns collected before, and those the world recorded for some unit, need
+            no provider; what was recorded is never replaced. Without it the recorded columns are taken to be there.
         policy, reference, judge, teacher: what providers are made from.
         training: also what its objective reads (a reference policy's log-probs), beside its credit.
 
@@ -135,11 +135,11 @@ def for_recipe(
 
 
 def _is_there(name: str, rollouts: Rollouts | None) -> bool:
-    """Is the column known for every unit, as far as one can tell without the rollouts?"""
+    """Is the column there: collected before (unknown in places as it may be), or recorded for some unit?"""
     if rollouts is None:
         return name in RECORDED
     column = rollouts.batch().columns.get(name)
-    return column is not None and bool(column.known.all())
+    return column is not None and (name in rollouts.columns or len(column.known) == 0 or bool(column.known.any()))
 
 
 def _hint(name: str, row: Row | None, sources: Sources, rollouts: Rollouts | None) -> str:
