@@ -1,7 +1,9 @@
 """Build, run and export the notebooks of the clone.
 
-python scripts/notebooks.py build     notebooks/**/*.py -> .ipynb beside them, never over one you changed
-python scripts/notebooks.py run       run all from their sources; pages and notebooks go to out/notebooks
+python scripts/notebooks.py build     notebooks/**/*.py and tutorials/**/*.py -> .ipynb beside them, never over one you
+                                      changed; tutorials become exercises, NAME.solution.ipynb has the solutions
+python scripts/notebooks.py run       run all from their sources (tutorials with their solutions); pages and notebooks
+                                      go to out/notebooks, out/tutorials
 python scripts/notebooks.py demo      run the start notebook, write out/demo.html
 """
 
@@ -15,14 +17,15 @@ from pathlib import Path
 from workbench import notebook as nb
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ROOT / "notebooks"
+SOURCES, TUTORIALS = ROOT / "notebooks", ROOT / "tutorials"
 LEDGER = ROOT / ".cache" / "notebooks.json"
 OUT = ROOT / "out"
 
 
 def sources(only: str = "") -> list[Path]:
     """List the notebook sources, those in folders last."""
-    found = [path for path in SOURCES.rglob("*.py") if only in path.stem and not path.name.startswith("_")]
+    every = [*SOURCES.rglob("*.py"), *TUTORIALS.rglob("*.py")]
+    found = [path for path in every if only in path.stem and not path.name.startswith("_")]
     return sorted(found, key=lambda path: (len(path.parts), path))
 
 
@@ -43,10 +46,10 @@ def run_all(timeout: float, only: str) -> int:
     """Run every notebook; print a table of seconds; return 1 if one failed."""
     rows, failed = [], 0
     for source in sources(only):
-        name = source.relative_to(SOURCES).with_suffix("")
+        name = source.relative_to(ROOT).with_suffix("")
         print(f"== {name}")
         try:
-            rows.append(f"{run_one(source, OUT / 'notebooks' / f'{name}.html', timeout):7.1f} s  {name}")
+            rows.append(f"{run_one(source, OUT / f'{name}.html', timeout):7.1f} s  {name}")
         except nb.NotebookError as error:
             failed += 1
             rows.append(f" FAILED    {name}")
@@ -77,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.verb == "build":
         nb.build_all(SOURCES, SOURCES, LEDGER)
+        nb.build_tutorials(TUTORIALS, TUTORIALS, LEDGER)
         return 0
     return demo(options.timeout) if options.verb == "demo" else run_all(options.timeout, options.only)
 

@@ -64,7 +64,7 @@ def declared_modules() -> set[str]:
     return found | names | {m for name in names for m in COMES_WITH.get(name, ())}
 
 
-@pytest.mark.parametrize("folder", ["workbench", "benchmarks", "notebooks", "scripts"])
+@pytest.mark.parametrize("folder", ["workbench", "benchmarks", "notebooks", "tutorials", "scripts"])
 def test_every_imported_package_is_declared(folder):
     files = list((ROOT / folder).rglob("*.py"))
     beside = {path.stem for path in files} if folder != "workbench" else set()  # scripts import each other by name

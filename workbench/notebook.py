@@ -57,17 +57,19 @@ def fingerprint(notebook: Any) -> str:
     return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
 
 
-def build(source: Path, target: Path, ledger: Path) -> Built:
+def build(source: Path, target: Path, ledger: Path, edit: Callable[[Any], Any] | None = None) -> Built:
     """Write the notebook of a source, and never over a notebook that the reader changed.
 
     Args:
         source: `py:percent` file.
         target: the `.ipynb`; if the reader changed it, the new one goes beside it as `NAME.new.ipynb`.
         ledger: JSON file that remembers what was generated.
+        edit: makes the notebook that is written of the one that was read, e.g. `workbench.teach.exercises`.
     """
     import nbformat
 
     new, told = read_source(source), _read_ledger(ledger)
+    new = edit(new) if edit else new
     for path in _candidates(target):
         key = os.path.relpath(path, ledger.parent)
         mine = _read_notebook(path) if path.exists() else None
@@ -88,8 +90,14 @@ def build(source: Path, target: Path, ledger: Path) -> Built:
     raise AssertionError("there is always a free name")
 
 
-def build_all(sources: Path, folder: Path, ledger: Path, say: Callable[[str], None] = print) -> dict[str, Built]:
-    """Build every notebook of a folder of sources; say what was left alone or kept aside.
+def build_all(
+    sources: Path,
+    folder: Path,
+    ledger: Path,
+    say: Callable[[str], None] = print,
+    edit: Callable[[Any], Any] | None = None,
+) -> dict[str, Built]:
+    """Build every notebook of a folder of sources; say what was left alone or kept aside. For `edit` see `build`.
 
     Returns:
         what became of each, by its name without suffix, e.g. "start" or "methods/igpo".
@@ -97,12 +105,21 @@ def build_all(sources: Path, folder: Path, ledger: Path, say: Callable[[str], No
     made = {}
     for source in sorted(path for path in sources.rglob("*.py") if not path.name.startswith("_")):
         name = source.relative_to(sources).with_suffix("").as_posix()
-        built = made[name] = build(source, folder / f"{name}.ipynb", ledger)
+        built = made[name] = build(source, folder / f"{name}.ipynb", ledger, edit)
         if built.how == "beside":
             say(f"You changed {name}.ipynb: it is left alone. The current one is {built.path}")
         if built.saved:
             say(f"{name}.ipynb was updated; the former one with its outputs is {built.saved}")
     return made
+
+
+def build_tutorials(sources: Path, folder: Path, ledger: Path, say: Callable[[str], None] = print) -> None:
+    """Build every tutorial twice: NAME.ipynb for readers, with stubs, and NAME.solution.ipynb."""
+    from workbench.teach import exercises
+
+    build_all(sources, folder, ledger, say, exercises)
+    for source in sorted(path for path in sources.rglob("*.py") if not path.name.startswith("_")):
+        build(source, folder / source.relative_to(sources).with_suffix(".solution.ipynb"), ledger)
 
 
 def _candidates(target: Path) -> Iterator[Path]:

@@ -58,10 +58,12 @@ def jupyter_command(start: Path) -> list[str]:
 
 
 def build_notebooks(sources: Path, folder: Path) -> Path:
-    """Build the notebooks of all sources in `folder/notebooks`, never over a changed one; return the start notebook."""
+    """Build all notebooks and tutorials of a clone in `folder`, never over a changed one; return the start notebook."""
     from workbench import notebook
 
-    made = notebook.build_all(sources, folder / "notebooks", folder / ".cache" / "notebooks.json")
+    ledger = folder / ".cache" / "notebooks.json"
+    made = notebook.build_all(sources, folder / "notebooks", ledger)
+    notebook.build_tutorials(sources.parent / "tutorials", folder / "tutorials", ledger)
     if "start" not in made:
         raise Problem(f"there is no start notebook in {sources}; is this a whole clone?")
     return made["start"].path
