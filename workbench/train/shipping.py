@@ -23,7 +23,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 PLAIN = (bool, int, str, type(None))
 LOCKS = {type(threading.Lock()): threading.Lock, type(threading.RLock()): threading.RLock}
@@ -131,13 +131,16 @@ def importable_name(value: Any) -> str | None:
         >>> importable_name(Packer), importable_name(lambda: 0)
         ('workbench.train.shipping:Packer', None)
     """
-    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    if not isinstance(module, str) or not isinstance(name, str) or module == "__main__" or module not in sys.modules:
+    module = getattr(value, "__module__", None)
+    if not isinstance(module, str) or module == "__main__" or module not in sys.modules:
         return None
-    found: Any = sys.modules[module]
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    return f"{module}:{name}" if found is value else None
+    for name in ("__qualname__", "__name__"):  # torch.exp calls itself _VariableFunctionsClass.exp
+        path, found = getattr(value, name, None), cast(Any, sys.modules[module])
+        for part in path.split(".") if isinstance(path, str) else ():
+            found = getattr(found, part, None)
+        if found is value:
+            return f"{module}:{path}"
+    return None
 
 
 def _is_its_fields(value: Any) -> bool:
@@ -177,7 +180,8 @@ def _pickled(value: Any, label: str) -> bytes:
         cloudpickle.loads(buffer.getvalue())
     except Exception as error:
         raise CannotShip(
-            f"{label}: {type(value).__qualname__} cannot be taken to another process ({type(error).__name__}: {error}); "
+            f"{label}: {type(value).__qualname__} cannot be taken to another process "
+            f"({type(error).__name__}: {error}); "
             "open files, connections and generators inside `fresh`, `reset` or `compute`, not when it is made"
         ) from error
     return buffer.getvalue()
