@@ -19,7 +19,7 @@ Args = tuple[Any, ...]
 Values = Any  # nested tuples of floats
 Solution = Callable[..., Any]
 
-RELATIVE, ABSOLUTE = 1e-4, 1e-5  # float32 passes; eps of 1e-4 instead of 1e-6 on a spread of 0.5 does, too
+RELATIVE, ABSOLUTE = 1e-3, 1e-5  # float32 passes, and so does TRL's eps of 1e-4 beside verl's 1e-6
 MOST = 12  # rows of a counter-example
 
 
