@@ -88,6 +88,15 @@ def test_before_the_update_the_ratio_is_one_and_the_kl_zero_at_any_temperature()
     assert row["loss_kl"] == pytest.approx(0.0, abs=1e-6)  # the reference is scored at this temperature, too
 
 
+def test_dropout_is_off_when_the_learner_looks():
+    policy, env = chain(attention_dropout=0.5)
+    policy.engine.model.train()
+    plan = replace(PLAN, lora=Lora(rank=2, dropout=0.5), rate=0.05)
+    learner = start(policy, recipes.rloo(), plan)
+    rows = [one_step(learner, env, recipes.rloo(), plan, step).metrics for step in range(2)]
+    assert max(row["ratio_gap"] for row in rows) < 1e-3
+
+
 def test_another_temperature_than_the_samplers_shows_in_the_ratio(batch):
     model, data = batch
     recipe = recipes.grpo(kl=0)
