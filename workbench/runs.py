@@ -1,6 +1,6 @@
 """A run of training as others see it: a folder that outlives the process, the notebook and the browser.
 
-    config.json     what was asked: recipe, world, policy, plan, versions, state of git; values as readable JSON
+    launch.json     what was asked: recipe, world, policy, plan, versions, state of git; values as readable JSON
     status.json     state and reason, step, process                          control.json   what others ask of it
     metrics.jsonl   one line a step                                          log.txt        what the process said
     checkpoints/    step-00000010/: weights, optimiser, state of evidence    trajectories/  step-00000010/: rollouts
@@ -99,9 +99,9 @@ class Run:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        if not (self.path / "config.json").is_file():
+        if not (self.path / "launch.json").is_file():
             raise FileNotFoundError(
-                f"{self.path} is no run: it has no config.json; workbench.runs.list(folder) finds runs"
+                f"{self.path} is no run: it has no launch.json; workbench.runs.list(folder) finds runs"
             )
 
     # -- looking -------------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """What was asked, as plain JSON."""
-        return json.loads((self.path / "config.json").read_text("utf-8"))
+        return json.loads((self.path / "launch.json").read_text("utf-8"))
 
     @property
     def alive(self) -> bool:
@@ -211,7 +211,7 @@ class Run:
 
 def list(folder: str | Path = "runs") -> tuple[Run, ...]:
     """Return the runs in a folder, by name."""
-    return tuple(Run(path.parent) for path in sorted(Path(folder).glob("*/config.json")))
+    return tuple(Run(path.parent) for path in sorted(Path(folder).glob("*/launch.json")))
 
 
 # ------------------------------------------------------------------------------------------ files others can trust

@@ -394,7 +394,7 @@ def test_opening_a_run_loads_no_code(tmp_path, monkeypatch):
     (tmp_path / "run" / "code" / "evil.pkl").write_bytes(b"cposix\nsystem\n(S'touch " + bytes(tmp_path) + b"/x'\ntR.")
     config["env"] = {"shipped": "evil.pkl", "type": "x", "source": "evil.py"}
     config["recipe"] = {"name": "not.there:recipe", "parameters": {}}
-    (run.path / "config.json").write_text(json.dumps(config))
+    (run.path / "launch.json").write_text(json.dumps(config))
     look = (
         "import sys; from workbench import runs; r = runs.list(sys.argv[1])[0];"
         "r.config, r.status, r.metrics(), r.checkpoints, r.trajectories, r.log(), repr(r);"

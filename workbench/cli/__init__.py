@@ -1,4 +1,4 @@
-"""The `workbench` command: open the lab, look at rollouts, compute credit, play episodes, examine the machine.
+"""The `workbench` command: open the lab, look at rollouts, compute credit, play episodes, train, examine the machine.
 
 Everything heavy is imported inside the verb that needs it, so that `workbench --help` answers at once.
 """
@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from workbench.cli import crediting, looking, opening, playing
+from workbench.cli import crediting, looking, opening, playing, runs
 from workbench.cli.saying import Problem
 
 
@@ -32,6 +32,12 @@ VERBS: tuple[tuple[Callable[[argparse.Namespace], int], Callable[[argparse.Argum
     (looking.read, looking.read_arguments),
     (looking.show, looking.show_arguments),
     (crediting.credit, crediting.arguments),
+    (runs.train, runs.train_arguments),
+    (runs.runs, runs.runs_arguments),
+    (runs.watch, runs.one_run),
+    (runs.pause, runs.one_run),
+    (runs.stop, runs.one_run),
+    (runs.resume, runs.one_run),
     (doctor, doctor_arguments),
 )
 """Each verb, named like its function, and what adds its arguments."""

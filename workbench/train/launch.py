@@ -96,7 +96,7 @@ def launch(
         (path / "code").mkdir()
     for name, content in packer.files.items():
         write_bytes(path / "code" / name, content)
-    write_json(path / "config.json", config)
+    write_json(path / "launch.json", config)
     return _spawn(Run(path))
 
 

@@ -121,7 +121,7 @@ def unpack(packed: Any, code: Path) -> Any:
         import cloudpickle
 
         return cloudpickle.loads((code / Path(packed["shipped"]).name).read_bytes())
-    raise ValueError(f"expected a value as `Packer` writes it, got {sorted(packed)}; was config.json edited?")
+    raise ValueError(f"expected a value as `Packer` writes it, got {sorted(packed)}; was launch.json edited?")
 
 
 def importable_name(value: Any) -> str | None:

@@ -1,0 +1,185 @@
+"""A run folder as others see it: reading while it is written, liveness, asking, and the command's verbs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from workbench import cli, runs
+from workbench.runs import Run, Scale, lock, read_lines, write_bytes, write_json
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of 10 steps that somebody began."""
+    path = tmp_path / "runs" / "grpo-chain-001"
+    path.mkdir(parents=True)
+    write_json(path / "launch.json", {"format": 1, "steps": 10, "threads": 1})
+    write_json(path / "status.json", {"state": "running", "step": 2, "steps": 10, "pid": 12345, "notes": ["a note"]})
+    rows = [{"step": n, "outcome": n / 4, "dead_groups": None, "seconds": 1.0, "alarms": {}} for n in range(2)]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Run(path)
+
+
+@pytest.fixture
+def alive(run):
+    """The same with a process that holds its lock: this one."""
+    handle = lock(run.path / "lock")
+    yield run
+    os.close(handle)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")  # as a model has, and a run's own weights
+    assert runs.list(tmp_path) == ()
+    with pytest.raises(FileNotFoundError, match=r"is no run.*workbench.runs.list"):
+        Run(tmp_path)
+
+
+def test_metrics_are_read_while_they_are_written(run):
+    assert [row["step"] for row in run.metrics()] == [0, 1]
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "outc')
+    assert [row["step"] for row in run.metrics()] == [0, 1]
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write("\n")
+    assert [row["step"] for row in run.metrics()] == [0, 1]  # a torn line that somebody ended
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3}\n')
+    with pytest.raises(ValueError, match="line 3: expected JSON.*damaged"):
+        run.metrics()
+
+
+def test_a_process_that_ended_without_a_word_has_failed(run):
+    (run.path / "checkpoints" / "step-00000002").mkdir(parents=True)
+    status = run.status
+    assert status.state == "failed" and "goes on from step 2" in status.reason and status.notes == ("a note",)
+    write_json(run.path / "status.json", {"state": "finished", "step": 10, "steps": 10})
+    assert run.status.state == "finished" and run.status.reason == ""
+
+
+def test_the_lock_says_who_lives_even_after_a_kill(run):
+    code = (
+        "import sys, time; from pathlib import Path; from workbench.runs import lock; "
+        "lock(Path(sys.argv[1])); print(1, flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(run.path / "lock")], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"1\n"
+    assert run.alive and run.status.state == "running"
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    assert not run.alive and run.status.state == "failed"
+
+
+def test_looking_does_not_hinder_a_start(run):
+    for _ in range(20):
+        assert not run.alive
+        handle = lock(run.path / "lock", patience_s=0.0)
+        assert handle is not None and run.alive
+        os.close(handle)
+
+
+def test_asking_writes_the_control_file_and_needs_somebody_who_listens(alive):
+    for ask, word in ((alive.pause, "pause"), (alive.resume, "run"), (alive.stop, "stop")):
+        ask()
+        assert json.loads((alive.path / "control.json").read_text()) == {"ask": word}
+    with pytest.raises(TimeoutError, match="still running"):
+        alive.wait(0.1)
+
+
+def test_nobody_is_asked_where_no_process_is(run):
+    with pytest.raises(RuntimeError, match=r"it is failed; `workbench resume .*` or workbench.train.resume"):
+        run.stop()
+    assert not (run.path / "control.json").exists()
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
+    write_bytes(tmp_path / "x", b"old")
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            write_bytes(tmp_path / "x", b"new")
+    assert (tmp_path / "x").read_bytes() == b"old" and os.listdir(tmp_path) == ["x"]
+
+
+def test_log_is_its_tail(run):
+    assert run.log() == ""
+    (run.path / "log.txt").write_bytes(b"a\nb\n\xff\n")
+    assert run.log(2) == "b\n\ufffd\n"
+
+
+def test_read_lines_counts_whole_bytes(tmp_path):
+    (tmp_path / "x").write_bytes(b'{"a": 1}\n{"a"')
+    assert read_lines(tmp_path / "x") == ([{"a": 1}], 9)
+    assert read_lines(tmp_path / "none") == ([], 0)
+
+
+def test_only_one_local_process_is_local():
+    assert Scale().local and Scale(device="cuda").local
+    assert not Scale(nodes=2).local and not Scale(engine="vllm").local and not Scale(address="x").local
+
+
+# ------------------------------------------------------------------------------------------------ the command
+
+
+def command(capsys, *arguments):
+    status = cli.main([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_runs_lists_them(capsys, run):
+    assert [one.path for one in runs.list(run.path.parent)] == [run.path]
+    status, out, _ = command(capsys, "runs", run.path.parent)
+    assert status == 0 and "failed  2/10  25%" in out
+    status, _, err = command(capsys, "runs", run.path)
+    assert status == 1 and "`workbench train` starts one" in err
+
+
+def test_watch_shows_steps_and_why_it_ended(capsys, run):
+    status, out, err = command(capsys, "watch", run.path)
+    assert status == 1
+    assert out.splitlines()[:2] == [
+        "step     1/10  outcome 0%  dead groups -  1.0 s",
+        "step     2/10  outcome 25%  dead groups -  1.0 s",
+    ]
+    assert "failed after 2 of 10 steps" in out and "ended without a word" in err and "a note" in err
+
+
+def test_pause_and_stop_are_heard(capsys, alive):
+    assert command(capsys, "pause", alive.path)[0] == 0
+    assert json.loads((alive.path / "control.json").read_text()) == {"ask": "pause"}
+    assert command(capsys, "resume", alive.path)[0] == 0
+    assert json.loads((alive.path / "control.json").read_text()) == {"ask": "run"}
+    assert command(capsys, "stop", alive.path)[0] == 0
+
+
+def test_pause_of_a_dead_run_is_one_readable_line(capsys, run):
+    status, _, err = command(capsys, "pause", run.path)
+    assert status == 1 and err.count("\n") == 1 and "no process works on this run" in err
+
+
+def test_train_makes_the_run_it_was_asked_for(capsys, tmp_path, monkeypatch):
+    pytest.importorskip("transformers")
+    import workbench.train
+
+    monkeypatch.setattr(sys.modules[workbench.train.launch.__module__], "_spawn", lambda run: run)
+    asked = ("--recipe", "igpo", "--param", "gamma=0.5", "--hops", "2", "--steps", "3", "--rate", "0.01")
+    status, out, err = command(capsys, "train", *asked, "--out", tmp_path / "r")
+    assert status == 0 and out.strip() == str(tmp_path / "r") and "workbench watch" in err
+    config = Run(tmp_path / "r").config
+    assert config["env"]["parameters"]["hops"] == 2
+    assert "reward_to_go(0.5)" in config["text"]["recipe"]
+    assert (config["plan"]["parameters"]["steps"], config["plan"]["parameters"]["rate"]) == (3, 0.01)
+    status, _, err = command(capsys, "train", "--recipe", "nothing")
+    assert status == 1 and "no recipe 'nothing'" in err
