@@ -358,6 +358,14 @@ def test_both_variants_come_from_one_source():
             assert ("raises-exception" in after.metadata.get("tags", [])) == tagged
 
 
+def test_a_tutorial_is_built_for_readers_and_with_its_solutions(tmp_path):
+    nb.build_tutorials(SOURCE.parent, tmp_path / "built", tmp_path / "ledger.json", say=lambda line: None)
+    reader, solved = (tmp_path / "built" / f"{SOURCE.stem}{end}" for end in (".ipynb", ".solution.ipynb"))
+    assert "raise NotImplementedError" in reader.read_text("utf-8")
+    assert "SOLUTION" not in reader.read_text("utf-8")
+    assert "# END SOLUTION" in solved.read_text("utf-8")
+
+
 def test_an_open_fence_is_refused():
     with pytest.raises(ValueError, match="expected '# SOLUTION 1"):
         without_solution("# SOLUTION 1: x\n3")

@@ -32,7 +32,7 @@ def advantage_rows(args: Args, got: Values, want: Values) -> Table:
         for i, (r, g, n) in enumerate(zip(*args, strict=True))
     )
     return Table(
-        "A batch of rollouts. Look at the marked lines.",
+        "A batch of rollouts; lines that go wrong are marked.",
         ("rollout", "question", "outcome", "tokens", "yours", "right"),
         rows,
         _unlike(got, want),
@@ -256,7 +256,7 @@ def aggregate_rows(args: Args, got: Values, want: Values) -> Table:
         (str(i), *(f"{x:g}" if m else f"[{x:g}]" for x, m in zip(row, keep, strict=True)))
         for i, (row, keep) in enumerate(zip(loss, mask, strict=True))
     ]
-    note = f"yours: {number(got) or 'none'}    right: {number(want)}"
+    note = f"yours: {number(got) or 'none'}, right: {number(want)}"
     header = ("rollout", *(f"token {k}" for k in range(len(loss[0]))))
     return Table("Losses of tokens; what is not trained stands in brackets.", header, tuple(cells), note=note)
 
