@@ -79,8 +79,8 @@ tokens = pd.DataFrame(
 )
 prompt = int((tokens["origin"] == "prompt").sum())
 print(f"{len(tokens)} tokens, the first {prompt} of them the prompt; the others:")
-own = tokens[prompt:].assign(token=tokens["token"].map(repr))
-display(own.style.format({"log p": "{:.3f}"}, na_rep="").hide(axis="index"))
+shown = tokens["log p"].map(lambda x: "" if pd.isna(x) else f"{x:.3f}")
+display(tokens.assign(token=tokens["token"].map(repr), **{"log p": shown})[prompt:])
 sampled = tokens[tokens["origin"] == "sampled"]
 share.reveal(round(len(sampled) / len(tokens), 3))
 
@@ -201,7 +201,7 @@ check.ex2(to_tokens)
 # wrong, $A = -0.5$, and the line that went right, $A = 1.5$, at a few ratios.
 
 # %%
-brake = predict("A praised token (A = 1.5) has *fallen* to r = 0.7. Does the clip stop the gradient? (yes or no)", None)
+brake = predict("A praised token (A = 1.5) has fallen to r = 0.7. Does the clip stop the gradient? (yes or no)", None)
 
 # %%
 LOW = HIGH = 0.2
@@ -214,7 +214,7 @@ for A in (1.5, -0.5):
             {"A": A, "r": r, "-A r": plain, "clipped": clipped, "loss": max(plain, clipped), "stopped": stopped}
         )
 table = pd.DataFrame(rows)
-display(table.style.format(precision=2).hide(axis="index"))
+display(table.round(2))
 brake.reveal("yes" if table.query("A == 1.5 and r == 0.7")["stopped"].item() else "no")
 
 # %% [markdown]
@@ -385,7 +385,7 @@ CreditMap(rollouts, lost.id, [grpo])
 
 # %% [markdown]
 # The same line in the same state is blamed here and praised there: the search that found the fact is blamed for the
-# answer that ignored it. On average over many rollouts this cancels; in one batch it is noise. The map shows it in
+# answer that ignored it. Over many rollouts such credit averages out; in one batch it is noise. The map shows it in
 # colour: one shade of blame over all turns of the lost rollout.
 #
 # ## What to inspect in training

@@ -89,7 +89,10 @@ class Exercise:
         Raises:
             NotImplementedError: it is a stub still.
         """
-        tried = [_try(solution, args, self.truth) for args in self.cases(Random(seed))]
+        try:
+            tried = [_try(solution, args, self.truth) for args in self.cases(Random(seed))]
+        except NotImplementedError as stub:
+            raise NotImplementedError(*stub.args) from None  # without the frames between, which say nothing to a reader
         failed = [one for one in tried if one.problem or not same(one.got, one.want)]
         if not failed:
             return Verdict(self, True, len(tried))
