@@ -173,7 +173,7 @@ def test_train_makes_the_run_it_was_asked_for(capsys, tmp_path, monkeypatch):
     pytest.importorskip("transformers")
     import workbench.train
 
-    monkeypatch.setattr(sys.modules[workbench.train.launch.__module__], "_spawn", lambda run: run)
+    monkeypatch.setattr(sys.modules[workbench.train.launch.__module__], "spawn", lambda run: run)
     asked = ("--recipe", "igpo", "--param", "gamma=0.5", "--hops", "2", "--steps", "3", "--rate", "0.01")
     status, out, err = command(capsys, "train", *asked, "--out", tmp_path / "r")
     assert status == 0 and out.strip() == str(tmp_path / "r") and "workbench watch" in err

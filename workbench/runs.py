@@ -185,9 +185,9 @@ class Run:
 
     def kill(self) -> None:
         """End its process at once, in the middle of whatever it does; the last checkpoint stays."""
-        pid = self.status.pid
-        if self.alive and pid:
-            os.killpg(pid, signal.SIGKILL)  # it leads a session of its own, so its group has its number
+        pid = (self.path / "lock").read_text() if self.alive else ""
+        if pid:
+            os.killpg(int(pid), signal.SIGKILL)  # it leads a session of its own, so its group has its number
             self.wait(10.0)
 
     def wait(self, timeout_s: float | None = None, poll_s: float = 0.05) -> Status:
@@ -286,6 +286,12 @@ def lock(path: Path, patience_s: float = 1.0) -> int | None:
                 os.close(handle)
                 return None
         time.sleep(0.01)
+
+
+def sign(handle: int, pid: int) -> None:
+    """Write into a file that is locked whose lock it is."""
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, str(pid).encode(), 0)
 
 
 def is_locked(path: Path) -> bool:

@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.runs import Run, Scale, Status, lock, write_bytes, write_json
+from workbench.runs import Run, Scale, Status, lock, sign, write_bytes, write_json
 from workbench.train.shipping import Packer, call
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 SAVE_EVERY = 10  # steps between checkpoints where the plan names none: what a kill may cost
+WORKER = ("-m", "workbench.train.worker")
 VERSIONS = ("credit-workbench", "torch", "transformers", "tokenizers", "peft", "numpy")
 
 
@@ -97,7 +98,7 @@ def launch(
     for name, content in packer.files.items():
         write_bytes(path / "code" / name, content)
     write_json(path / "launch.json", config)
-    return _spawn(Run(path))
+    return spawn(Run(path))
 
 
 def resume(path: str | Path) -> Run:
@@ -115,7 +116,7 @@ def resume(path: str | Path) -> Run:
         return run
     if run.status.state == "finished":
         raise RuntimeError(f"{run.path}: all {run.status.steps} steps are done; launch a new run to train on")
-    return _spawn(run)
+    return spawn(run)
 
 
 def _by_name(name: str, env: Environment, scale: Scale) -> Any:
@@ -125,8 +126,16 @@ def _by_name(name: str, env: Environment, scale: Scale) -> Any:
     return call(policy.load, name=name, shots=tuple(shots), tools=tuple(env.tools), device=scale.device)
 
 
-def _spawn(run: Run) -> Run:
-    """Start the worker; it inherits the lock, so that the run is alive from here until the worker ends."""
+def spawn(run: Run, command: Sequence[str] = WORKER) -> Run:
+    """Start the worker of a run; it inherits the lock, so that the run is alive from here until the worker ends.
+
+    Args:
+        run: with its `launch.json`; nobody works on it.
+        command: gets the folder and the handle of the lock as further arguments.
+
+    Raises:
+        RuntimeError: another process works on it.
+    """
     config, before = run.config, run.status if (run.path / "status.json").exists() else Status("starting")
     handle = lock(run.path / "lock")
     if handle is None:
@@ -145,7 +154,7 @@ def _spawn(run: Run) -> Run:
         where = Path(config["folder"])
         with (run.path / "log.txt").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "workbench.train.worker", str(run.path.resolve()), "--lock", str(handle)],
+                [sys.executable, *command, str(run.path.resolve()), "--lock", str(handle)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -154,6 +163,7 @@ def _spawn(run: Run) -> Run:
                 start_new_session=True,  # a kernel that restarts kills its own process group
                 pass_fds=(handle,),
             )
+        sign(handle, process.pid)
     finally:
         os.close(handle)
     threading.Thread(target=process.wait, name=f"workbench-run-{process.pid}", daemon=True).start()  # no zombie

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import torch
 
 from workbench import store
-from workbench.runs import Run, lock, read_lines, write_bytes, write_json
+from workbench.runs import Run, lock, read_lines, sign, write_bytes, write_json
 from workbench.seeds import seed_for
 from workbench.train import checkpoint
 from workbench.train.plan import Learner, Plan, start
@@ -58,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     handle = lock(path / "lock") if asked.lock is None else asked.lock
     if handle is None:
         parser.error(f"{path}: another process works on this run")
+    sign(handle, os.getpid())
     os.set_inheritable(handle, False)  # what this process starts must not keep the run alive
     signals: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
