@@ -51,7 +51,7 @@ bench: setup  ## print the benchmark tables
 	@for file in benchmarks/*.py; do echo "== $$file"; $(VENV_PYTHON) "$$file" || exit 1; done
 
 parity: setup  ## the methods against worked examples, one line a case
-	@$(VENV_PYTHON) tests/parity/run.py tests/parity/worked_examples.json
+	@$(VENV_PYTHON) tests/parity/run.py tests/parity/cases/worked_examples.json
 
 doctor:  ## what is installed, what works here, what to do
 	@$(VENV_PYTHON) workbench/doctor.py
