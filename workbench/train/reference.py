@@ -70,3 +70,11 @@ def reference_of(policy: Policy, model: Any) -> Policy:
         return Policy(f"{policy.name} without adapters", BaseEngine(model), policy.renderer)
     frozen = copy.deepcopy(model).requires_grad_(False).eval()
     return Policy(f"{policy.name} at the start", HFEngine(frozen, cache_bytes=KEPT), policy.renderer)
+
+
+def forget(reference: Policy) -> None:
+    """Drop the keys and values a reference kept: with them scores may differ in the last bits, and a resumed run has
+    not got them."""
+    engine: Any = reference.engine
+    engine = engine._engine if isinstance(engine, BaseEngine) else engine
+    engine.tree.clear()

@@ -30,6 +30,7 @@ from workbench.seeds import seed_for
 from workbench.train import checkpoint
 from workbench.train.plan import Learner, Plan, start
 from workbench.train.policy_gradient import Done, one_step
+from workbench.train.reference import forget
 from workbench.train.shipping import unpack
 
 POLL_S = 0.1  # how often a paused run looks whether it may go on
@@ -134,13 +135,6 @@ def step_of(job: Job, learner: Learner, step: int) -> Done:
     if learner.reference is not None:
         forget(learner.reference)
     return one_step(learner, job.env, job.recipe, job.plan, step, job.evidence)
-
-
-def forget(policy: Any) -> None:
-    """Drop kept keys and values: with them scores differ in the last bits, and a resumed run has not got them."""
-    engine = getattr(policy.engine, "_engine", policy.engine)
-    if hasattr(engine, "tree"):
-        engine.tree.clear()
 
 
 # -------------------------------------------------------------------------------------------------- the folder
