@@ -1,6 +1,6 @@
 """Kill a run over and over, resume it, and compare it by hash with one that nobody disturbed.
 
-    python benchmarks/kill_resume.py --kills 20 [--plant generator | optimiser | cache | version] [--seed 0]
+    python benchmarks/kill_resume.py --kills 20 [--plant generator | optimiser | version] [--seed 0]
 
 One run is left alone. A second one, launched with the same arguments, is ended by SIGKILL as often as asked: at random
 moments, and at named points (in each file of a checkpoint, before and after its rename, in the metrics, in rollout, in
@@ -31,8 +31,8 @@ POINTS = (
     ("workbench.train.checkpoint._write", 1, "before the weights of a checkpoint"),
     ("workbench.train.checkpoint._write", 2, "before the optimiser of a checkpoint"),
     ("workbench.train.checkpoint._write", 3, "before the state of a checkpoint"),
-    ("workbench.train.checkpoint.sync_folder", 1, "before the rename"),
-    ("workbench.train.checkpoint.sync_folder", 2, "between rename and fsync of the folder"),
+    ("workbench.train.checkpoint.sync_path", 1, "before the rename"),
+    ("workbench.train.checkpoint.sync_path", 2, "between rename and fsync of the folder"),
     ("workbench.train.checkpoint.shutil.rmtree", 4, "while old checkpoints go"),
     ("workbench.train.worker.json.dumps", 1, "before the metrics of a step"),
     ("workbench.train.worker.store.write", 1, "before rollouts are kept"),
@@ -54,7 +54,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--plant", default="", choices=("", "generator", "optimiser", "cache", "version"))
+    parser.add_argument("--plant", default="", choices=("", "generator", "optimiser", "version"))
     asked = parser.parse_args()
     rng = random.Random(asked.seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -158,21 +158,19 @@ def worker() -> int:
     asked = parser.parse_args()
     from workbench.train import worker as process
 
-    plant(asked.plant, process)
+    plant(asked.plant)
     if asked.point:
         end_at(asked.point, asked.count)
     return process.main([asked.folder, "--lock", asked.lock])
 
 
-def plant(fault: str, process: Any) -> None:
+def plant(fault: str) -> None:
     """Carry something from step to step that no checkpoint has, or forget a part of one."""
     from workbench.train import checkpoint, policy_gradient
 
     if fault == "generator":
         carried = random.Random(0)
         policy_gradient.seed_for = lambda *parts: carried.getrandbits(40)  # type: ignore[attr-defined]
-    if fault == "cache":
-        process.forget = lambda policy: None
     real = checkpoint._load
 
     def forgetful(path: Path, state: Any, learner: Any, evidence: Any) -> None:

@@ -122,6 +122,8 @@ def test_read_lines_counts_whole_bytes(tmp_path):
     (tmp_path / "x").write_bytes(b'{"a": 1}\n{"a"')
     assert read_lines(tmp_path / "x") == ([{"a": 1}], 9)
     assert read_lines(tmp_path / "none") == ([], 0)
+    (tmp_path / "x").write_bytes(b'{"a": 1}\n{"a": 2}')  # whole by chance: the next line would be glued to it
+    assert read_lines(tmp_path / "x") == ([{"a": 1}], 9)
 
 
 def test_only_one_local_process_is_local():

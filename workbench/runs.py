@@ -19,7 +19,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -124,7 +124,8 @@ class Run:
             said = json.loads((self.path / "status.json").read_text("utf-8"))
         except FileNotFoundError:
             said = {"state": "starting"}
-        status = Status(**{**said, "notes": tuple(said.get("notes", ()))})
+        known = {f.name: said[f.name] for f in fields(Status) if f.name in said}
+        status = Status(**{**known, "notes": tuple(said.get("notes", ()))})
         if alive or status.state not in LIVING:
             return status
         checkpoints = self.checkpoints
@@ -233,11 +234,11 @@ def write_bytes(path: Path, content: bytes) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    sync_path(path.parent)
 
 
-def sync_folder(path: Path) -> None:
-    """Have the names in a folder on the disk: a rename alone may be lost in a power cut."""
+def sync_path(path: Path) -> None:
+    """Have a file on the disk, or the names in a folder: a rename alone may be lost in a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -88,6 +89,8 @@ def test_pause_resume_and_stop(tmp_path):
     plan = dataclasses.replace(PLAN, steps=100_000, save_every=1000)
     run = launch(recipes.reinforce(), Bandit(), gambler(), plan, tmp_path / "run", keep_every=0)
     until(run, 3)
+    pid = run.status.pid
+    assert os.getsid(pid) == pid != os.getsid(0)  # whatever ends our process group leaves it alone
     run.pause()
     end = time.monotonic() + WAIT_S
     while run.status.state != "paused":
@@ -133,8 +136,8 @@ class Killed(BaseException):
 
 POINTS = {
     "in a file of the checkpoint": ("workbench.train.checkpoint._write", 5),
-    "before the rename": ("workbench.train.checkpoint.sync_folder", 3),
-    "after the rename": ("workbench.train.checkpoint.sync_folder", 4),
+    "before the rename": ("workbench.train.checkpoint.sync_path", 3),
+    "after the rename": ("workbench.train.checkpoint.sync_path", 4),
     "in the metrics": ("workbench.train.worker.write", 4),
     "in rollout": ("workbench.train.policy_gradient.play", 4),
     "in evidence": ("workbench.train.policy_gradient.with_evidence", 5),
@@ -277,6 +280,31 @@ def test_another_policy_than_the_one_it_began_with_is_refused(whole, monkeypatch
     monkeypatch.setattr(checkpoint, "fingerprint", lambda learner: "other")
     assert worker.work(whole.path) == 1
     assert "the policy has other weights than when this run began" in whole.status.reason
+
+
+def test_what_a_checkpoint_speaks_of_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """A power cut loses what was not synced: files, then the folder they are in, then the name, then its folder."""
+    run, done = made(monkeypatch, tmp_path / "run", plan=dataclasses.replace(PLAN, steps=2)), []
+    sync, rename = os.fsync, Path.replace
+
+    def synced(handle):
+        done.append(os.readlink(f"/proc/self/fd/{handle}"))
+        sync(handle)
+
+    def renamed(path, target):
+        done.append(("rename", str(target)))
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    assert worker.work(run.path) == 0
+    folder = run.path / "checkpoints"
+    at = done.index(("rename", str(folder / "step-00000002")))
+    part = folder / ".step-00000002.part"
+    files = [str(part / name) for name in ("weights.safetensors", "optimiser.safetensors", "state.json")]
+    assert done[at - 4 : at] == [*files, str(part)] and done[at + 1] == str(folder)
+    kept = [str(one) for one in (run.path / "trajectories").rglob("*")]
+    assert kept and {str(run.path / "metrics.jsonl"), *kept} <= set(map(str, done[: at - 4]))
 
 
 def test_only_the_last_checkpoints_stay(whole):

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from workbench.evidence import Evidence
-from workbench.runs import sync_folder
+from workbench.runs import sync_path
 from workbench.train.plan import Learner
 
 KEPT = 2
@@ -73,11 +73,11 @@ def save(folder: Path, learner: Learner, step: int, evidence: Sequence[Evidence]
         files["state.json"] = (json.dumps(state, indent=2) + "\n").encode()
         for name, content in files.items():
             _write(part / name, content)
-        sync_folder(part)
+        sync_path(part)
         part.replace(path)
     finally:
         shutil.rmtree(part, ignore_errors=True)  # on a full disk this also makes room for the last word
-    sync_folder(folder)
+    sync_path(folder)
     for old in sorted(folder.glob("step-*"))[:-KEPT]:
         shutil.rmtree(old)
     return path

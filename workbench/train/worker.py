@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import torch
 
 from workbench import store
-from workbench.runs import Run, lock, read_lines, sign, write_bytes, write_json
+from workbench.runs import Run, lock, read_lines, sign, sync_path, write_bytes, write_json
 from workbench.seeds import seed_for
 from workbench.train import checkpoint
 from workbench.train.plan import Learner, Plan, start
@@ -109,7 +109,7 @@ def _work(job: Job, say: Callable[..., None], told_to_end: Callable[[], bool]) -
     while True:
         ask = "stop" if told_to_end() else _asked(job.path)
         if saved < step and (ask != "run" or step == job.plan.steps or step % job.config["save_every"] == 0):
-            _sync(job.path / "metrics.jsonl")
+            sync(job.path, saved)
             checkpoint.save(job.path / "checkpoints", learner, step, job.evidence)
             saved = step
         if ask == "stop" or step == job.plan.steps:
@@ -173,9 +173,12 @@ def _asked(path: Path) -> str:
         return "run"
 
 
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+def sync(path: Path, since: int) -> None:
+    """Have metrics, and rollouts kept from step `since` on, on the disk before a checkpoint says they are there."""
+    kept = [p for p in Run(path).trajectories if int(p.name.removeprefix("step-")) >= since]
+    inside = [one for folder in kept for one in (folder, *folder.rglob("*"))]
+    for one in (path / "metrics.jsonl", path, *filter(None, [path / "trajectories" if kept else None]), *inside):
+        sync_path(one)
 
 
 def _compare_start(job: Job, learner: Learner) -> tuple[str, ...]:
