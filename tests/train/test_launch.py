@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 from small_worlds import Bandit, gambler
 
-from workbench import recipes, store
+from workbench import recipes, runs, store
 from workbench.credit import linear
 from workbench.evidence import Values
 from workbench.runs import Run, Scale, lock
@@ -37,6 +37,14 @@ def made(monkeypatch, path, recipe=None, env=None, player=None, plan=PLAN, **mor
     monkeypatch.setattr(sys.modules["workbench.train.launch"], "spawn", lambda run: run)
     player = player or gambler()
     return launch(recipe or recipes.grpo(), env or Bandit(pulls=2), player, plan, path, keep_every=2, **more)
+
+
+@pytest.fixture(autouse=True)
+def nobody_trains_on(tmp_path):
+    """End what a test that failed left running."""
+    yield
+    for run in runs.list(tmp_path):
+        run.kill()
 
 
 def contents(run: Run) -> dict[str, object]:

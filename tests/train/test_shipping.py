@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from small_worlds import Bandit, gambler
 
-from workbench import envs, policy, recipes
+from workbench import envs, policy, recipes, runs
 from workbench.credit import linear
 from workbench.runs import Run
 from workbench.train import launch, resume
@@ -22,6 +22,14 @@ from workbench.train.plan import Plan
 from workbench.train.shipping import CannotShip, Packer, call, unpack
 
 WAIT_S = 120.0
+
+
+@pytest.fixture(autouse=True)
+def nobody_trains_on(tmp_path):
+    """End what a test that failed left running."""
+    yield
+    for run in runs.list(tmp_path):
+        run.kill()
 
 
 def until(run: Run, step: int) -> None:
