@@ -86,7 +86,7 @@ def launch(
         "keep_every": keep_every,
         "recipe": packer.pack(recipe, "recipe"),
         "env": packer.pack(env, "env"),
-        "policy": packer.pack(_by_name(policy, env, scale) if isinstance(policy, str) else policy, "policy"),
+        "policy": packer.pack(_by_name(policy, env, scale) if isinstance(policy, str) else _bare(policy), "policy"),
         "plan": packer.pack(plan, "plan"),
         "evidence": [packer.pack(one, "evidence") for one in evidence],
         "scale": packer.pack(scale, "scale"),
@@ -124,6 +124,14 @@ def _by_name(name: str, env: Environment, scale: Scale) -> Any:
 
     shots = () if name.split("@")[0] == "tiny" else getattr(env, "shots", ())
     return call(policy.load, name=name, shots=tuple(shots), tools=tuple(env.tools), device=scale.device)
+
+
+def _bare(policy: Policy) -> Policy:
+    """Drop the keys and values its engine kept: they can be many times the weights, and are not part of it."""
+    tree = getattr(policy.engine, "tree", None)
+    if tree is not None:
+        tree.clear()
+    return policy
 
 
 def spawn(run: Run, command: Sequence[str] = WORKER) -> Run:
