@@ -149,7 +149,7 @@ class Run:
 
     @property
     def weights(self) -> Path | None:
-        """Folder of the weights at the end, for `policy.load`; None before there is one."""
+        """Folder of the weights at the end, for `policy.load` (of adapters: these alone); None before there is one."""
         return self.path / "weights" if (self.path / "weights").is_dir() else None
 
     def log(self, lines: int = 20) -> str:
