@@ -188,6 +188,8 @@ class Odd:
             return Step((Message("q", "user", "again"),))
         if self.kind == "nan":
             return Step(columns={"x": float("nan")})
+        if self.kind == "nan outcome":
+            return Step(done=True, outcome=float("nan"))
         return Step((Message(f"{message.id}.0", "user", "more"),), columns={"word": "hm", "unknown": None, "n": 2})
 
 
@@ -205,7 +207,7 @@ class Plain(Odd):
 
 @pytest.mark.parametrize("world", [Odd(), Plain()])
 def test_a_failing_slow_or_hanging_tool_touches_its_own_episode_only(world):
-    kinds = ["good", "fails", "slow", "hangs", "nan", "same id", "no reset"]
+    kinds = ["good", "fails", "slow", "hangs", "nan", "nan outcome", "same id", "no reset"]
     tasks = [Task(kind.replace(" ", "-"), kind) for kind in kinds]
     policy = Policy("p", Repeats(), Characters())
     got = dict(zip(kinds, play(policy, world, tasks, size=1, max_turns=3, step_timeout_s=1.0), strict=True))
@@ -216,6 +218,7 @@ def test_a_failing_slow_or_hanging_tool_touches_its_own_episode_only(world):
         ("fails", "boom"),
         ("hangs", "no reply within 1 s"),
         ("nan", "finite"),
+        ("nan outcome", "finite"),
         ("same id", "used twice"),
     ):
         t = got[kind]
@@ -225,6 +228,17 @@ def test_a_failing_slow_or_hanging_tool_touches_its_own_episode_only(world):
     assert got["no reset"].turns == () and "the world is closed" in got["no reset"].stop_reason
     # the good episode did not wait for the slow ones: its later turns were sampled in batches of their own
     assert len(policy.engine.calls[1][0]) == 1
+
+
+def test_an_episode_that_outgrows_the_model_is_truncated_and_the_others_go_on():
+    tasks = [Task("short", "?"), Task("long", "?" * 40)]
+    policy = Policy("p", Repeats(), Characters())
+    policy.engine.positions = 60  # of the longest sequence it can read
+    short, long = play(policy, Odd(), tasks, size=1, max_turns=4, settings=Settings(max_new_tokens=8))
+    assert (short.stop_reason, len(short.turns)) == ("max_turns", 4)
+    assert (long.stop_reason, long.outcome, long.truncated) == ("max_tokens", 0.0, True)
+    assert 0 < len(long.turns) < 4 and all(turn.trainable for turn in long.turns)
+    assert max(len(p) for prompts, _, _ in policy.engine.calls for p in prompts) + 8 <= 60
 
 
 class Repeats(Scripted):

@@ -15,14 +15,15 @@ from workbench import recipes
 from workbench.credit import chain as chain_of
 from workbench.credit import linear, read, spread
 from workbench.evidence import MissingEvidence, Values
+from workbench.evidence.scoring import model_hash
 from workbench.losses import ClippedAway, EntropyLoss, PolicyLoss, ValueLoss, token_mean, trajectory_mean
 from workbench.objective import DivideByNorm, Objective, Term, clipped
 from workbench.recipes import Recipe
 from workbench.rollout import play
 from workbench.train import policy_gradient
-from workbench.train.command import recipe_of
+from workbench.train.command import recipe_of, success
 from workbench.train.learn import accumulate, cut, gradients, score
-from workbench.train.lora import Lora
+from workbench.train.lora import Lora, add_lora
 from workbench.train.measure import alarms, concentration, credited, played
 from workbench.train.plan import Plan, start
 from workbench.train.policy_gradient import one_step, train, with_evidence
@@ -344,6 +345,33 @@ def test_adapters_switched_off_are_the_reference():
     assert (now - filled["logprob_old"].values).abs().max() > 0.05  # and the adapters are on again
 
 
+def test_the_hash_of_a_reference_does_not_change_with_the_adapters():
+    """A resumed run asks for it when the adapters have moved; its record must name the same reference."""
+    plan = replace(PLAN, lora=Lora(rank=2))
+    plain = model_hash(chain()[0])
+    for moved in (0.0, 0.1):
+        learner = start(chain()[0], recipes.grpo(), plan)
+        with torch.no_grad():
+            for name, p in learner.model.named_parameters():
+                p.add_(moved * ("lora_" in name))
+        assert model_hash(learner.reference) == plain
+    assert model_hash(learner.policy) != plain
+
+
+def test_adapters_that_have_learned_before_are_part_of_the_reference():
+    """Switched off, they would give the model before its warm start: a KL that is not 0 at the first look."""
+    policy, env = chain()
+    policy.engine.model = add_lora(policy.engine.model, Lora(rank=2))
+    with torch.no_grad():
+        for name, p in policy.engine.model.named_parameters():
+            if "lora_B" in name:
+                p.normal_(0.0, 0.3, generator=torch.Generator().manual_seed(0))
+    policy.engine.load(None)
+    learner = start(policy, recipes.grpo(), PLAN)
+    assert one_step(learner, env, recipes.grpo(), PLAN, 0).metrics["loss_kl"] == pytest.approx(0.0, abs=1e-6)
+    assert not any(p.requires_grad for p in learner.reference.engine.model.parameters())
+
+
 def test_reference_of_full_training_is_a_frozen_copy_made_only_where_a_term_asks():
     policy, env = chain()
     recipe, plan = recipes.grpo(), replace(PLAN, rate=0.02)
@@ -400,6 +428,41 @@ def test_a_step_without_any_credit_updates_nothing_and_says_so():
 def test_a_step_in_which_every_rollout_is_truncated_says_so():
     with pytest.warns(RuntimeWarning, match="every rollout was truncated: episodes ran out of turns"):
         train(gambler(), Bandit(2, never_ends=True), recipes.reinforce(), replace(BANDIT, steps=1), progress=quiet)
+
+
+def test_episodes_that_outgrow_the_model_do_not_end_the_run():
+    policy = gambler(llama(3, max_position_embeddings=8))
+    with pytest.warns(RuntimeWarning, match="outgrew what the model can read"):
+        (row,) = train(
+            policy, Bandit(20, never_ends=True), recipes.reinforce(), replace(BANDIT, steps=1), progress=quiet
+        )[1]
+    assert (row["truncated"], row["turns"], row["outcome"]) == (1.0, 4.0, 0.0)
+
+
+def test_a_step_without_a_single_turn_says_what_the_world_said():
+    class Closed(Bandit):
+        def fresh(self):
+            return Closed()
+
+        def reset(self, task, seed):
+            raise OSError("the world is closed")
+
+    for recipe in (recipes.grpo(), recipes.dapo(), recipes.igpo()):
+        with pytest.raises(RuntimeError, match="step 0: .* the world is closed"):
+            train(gambler(), Closed(), recipe, PLAN, progress=quiet)
+
+
+def test_unknown_outcomes_are_no_failures_in_an_evaluation():
+    class Breaks(Bandit):
+        def fresh(self):
+            return Breaks(always=1.0)
+
+        def reset(self, task, seed):
+            if task.id.endswith("-0"):
+                raise OSError("the world is closed")
+            return super().reset(task, seed)
+
+    assert success(gambler(), Breaks(), PLAN, 3) == (2, 2)
 
 
 def test_a_sampler_that_is_not_the_learner_says_so(batch):

@@ -50,7 +50,8 @@ def model_hash(policy: Policy) -> str:
         return f"{policy.name}@{engine.version}"
     version, known = _hashes.get(engine, (-1, ""))
     if version != engine.version:
-        known = weights_hash({name: value for name, value in model.state_dict().items() if torch.is_tensor(value)})
+        weights = getattr(engine, "weights", None) or model.state_dict()  # of a model, an engine may use a part
+        known = weights_hash({name: value for name, value in weights.items() if torch.is_tensor(value)})
         _hashes[engine] = (engine.version, known)
     return known
 

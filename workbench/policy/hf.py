@@ -68,6 +68,11 @@ class HFEngine:
         """Version of the weights; `load` raises it."""
         return self._version
 
+    @property
+    def positions(self) -> int | None:
+        """Most tokens of a sequence the model can read, those it samples included; None where it has no limit."""
+        return getattr(self.model.config, "max_position_embeddings", None)
+
     # -- sampling ----------------------------------------------------------------------------------------
 
     async def generate(

@@ -159,7 +159,7 @@ async def take_turn(table: Table, episode: Episode, generation: Generation) -> N
         turn = replace(turn, state_key=episode.env.state_key)
         reply = await step_world(episode.env, turn.action, table.timeout_s)
         whole = _answered(turn, reply)
-        _check_sound(episode, whole)
+        _check_sound(episode, whole, reply)
     except Exception as error:  # whatever a tool does or returns, the other episodes go on
         why = f"the step failed: {_named(error)}"
         episode.turns.append(replace(turn, trainable=False, why_not=why))
@@ -169,10 +169,10 @@ async def take_turn(table: Table, episode: Episode, generation: Generation) -> N
     _end_or_go_on(table, episode, reply, closed=generation.stop_reason == "stop")
 
 
-def _check_sound(episode: Episode, turn: Turn) -> None:
+def _check_sound(episode: Episode, turn: Turn, reply: Step) -> None:
     parent = episode.fork.parent if episode.fork else None
     turns = (*episode.turns, turn)
-    Trajectory(episode.id, episode.task.id, prompt=episode.prompt, turns=turns, parent=parent)
+    Trajectory(episode.id, episode.task.id, prompt=episode.prompt, turns=turns, parent=parent, outcome=reply.outcome)
 
 
 def _end_or_go_on(table: Table, episode: Episode, reply: Step, *, closed: bool) -> None:
@@ -183,6 +183,19 @@ def _end_or_go_on(table: Table, episode: Episode, reply: Step, *, closed: bool) 
         episode.outcome, episode.truncated, episode.stop_reason = outcome, True, "max_turns"
     if reply.messages:
         _observe(table, episode, closed=closed)
+
+
+def has_room(table: Table, episode: Episode) -> bool:
+    """Say whether the model can read an episode and its next turn; one that has grown too long is over, truncated.
+
+    An engine may say how many tokens it can read (`positions`). A prompt that is too long before any turn was taken is
+    no matter of one episode: the engine refuses it and says what to do.
+    """
+    limit = getattr(table.policy.engine, "positions", None)
+    if limit is None or not episode.turns or len(episode.context) + table.settings.max_new_tokens <= limit:
+        return True
+    episode.outcome, episode.truncated, episode.stop_reason = 0.0, True, "max_tokens"
+    return False
 
 
 def _observe(table: Table, episode: Episode, *, closed: bool) -> None:

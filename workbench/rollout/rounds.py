@@ -12,7 +12,17 @@ from collections.abc import Callable, Sequence
 from workbench._async import run as run_anywhere
 from workbench.envs.base import Environment, Task
 from workbench.policy.base import Generation, Policy, Settings
-from workbench.rollout.episode import GATHER_S, Episode, Table, begin, take_turn, trajectory_of, turn_limit, turn_seed
+from workbench.rollout.episode import (
+    GATHER_S,
+    Episode,
+    Table,
+    begin,
+    has_room,
+    take_turn,
+    trajectory_of,
+    turn_limit,
+    turn_seed,
+)
 from workbench.rollouts import Rollouts
 from workbench.trajectory import Trajectory
 
@@ -93,7 +103,8 @@ async def play_async(
 
     Returns:
         `len(tasks) * size` trajectories. Where the environment failed, the turn is not trainable and says why, the
-        trajectory's stop reason begins with "error: " and its outcome is unknown.
+        trajectory's stop reason begins with "error: " and its outcome is unknown. An episode that has grown longer than
+        the model can read is truncated ("max_tokens"), with outcome 0.0.
 
     Raises:
         ValueError: a task occurs twice, or a number is not positive.
@@ -129,7 +140,8 @@ async def _play_all(table: Table, episodes: list[Episode], report: Report) -> No
                 for episode, generation in zip(waiting, await _generate(table, waiting), strict=True):
                     stepping[asyncio.create_task(take_turn(table, episode, generation))] = episode
             ready = await _ready(stepping, table.gather_s)
-            waiting = [episode for episode in (stepping.pop(t) for t in ready) if episode.live]
+            stepped = [stepping.pop(t) for t in ready]
+            waiting = [episode for episode in stepped if episode.live and has_room(table, episode)]
             waiting.sort(key=lambda e: e.id)  # the order of a batch must not depend on which tool was faster
             report(sum(not e.live for e in episodes), len(episodes), f"{len(stepping)} tools still busy")
     finally:

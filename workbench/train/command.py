@@ -76,10 +76,13 @@ def recipe_of(name: str, settings: Sequence[str] = ()) -> Recipe:
 
 
 def success(player: Policy, env: Environment, plan: Plan, count: int) -> tuple[int, int]:
-    """Play `count` tasks of the split "test" once each, as training samples; return (solved, played)."""
+    """Play `count` tasks of the split "test" once each, as training samples; return (solved, outcome known)."""
     settings = Settings(temperature=plan.temperature, max_new_tokens=plan.max_new_tokens)
-    played = play(player, env, env.tasks("test", count, plan.seed), size=1, settings=settings, seed=plan.seed)
-    return sum(t.outcome == 1.0 for t in played), len(played)
+    played = play(
+        player, env, env.tasks("test", count, plan.seed), size=1, settings=settings, seed=plan.seed, gather_s=None
+    )
+    known = [t.outcome for t in played if t.outcome is not None]
+    return sum(outcome == 1.0 for outcome in known), len(known)
 
 
 def _say(when: str, found: tuple[int, int]) -> None:

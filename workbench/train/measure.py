@@ -161,6 +161,8 @@ def _why_truncated(trajectories: tuple[Trajectory, ...]) -> str:
     cut = sum(turn.stop_reason == "length" for t in trajectories for turn in t.turns)
     if 2 * cut > sum(len(t.turns) for t in trajectories):
         return "most turns ran out of tokens; raise max_new_tokens, or see whether the policy ever stops"
+    if any(t.stop_reason == "max_tokens" for t in trajectories):
+        return "episodes outgrew what the model can read; shorten observations or the prompt, or take fewer turns"
     return "episodes ran out of turns; raise max_turns of the world, or warm-start the policy on finished episodes"
 
 

@@ -182,7 +182,7 @@ def _play(
     if not tasks and not seen:
         raise ValueError(f"{type(env).__name__} has no tasks in its split 'train'")
     settings = Settings(temperature=plan.temperature, max_new_tokens=plan.max_new_tokens)
-    return play(
+    found = play(
         policy,
         env,
         tasks,
@@ -193,6 +193,9 @@ def _play(
         progress=_quiet,
         gather_s=None,  # nothing may depend on which tool was faster
     )
+    if not seen and not any(t.has_tokens for t in found):
+        raise RuntimeError(f"step {step}: no rollout took a single turn ({found[0].stop_reason}); mend the world")
+    return found
 
 
 def with_evidence(

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from workbench.policy.base import Generation, Policy, Scores, Settings
 from workbench.policy.hf import HFEngine
 
@@ -29,6 +31,12 @@ class BaseEngine:
     def model(self) -> Any:
         """The model beneath the adapters."""
         return self._engine.model
+
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        """What its scores come from, by the names of the model without adapters: their hash names the reference."""
+        whole = self.model.state_dict()
+        return {name.replace(".base_layer.", "."): w for name, w in whole.items() if ".lora_" not in name}
 
     @property
     def version(self) -> int:
@@ -64,12 +72,19 @@ def reference_of(policy: Policy, model: Any) -> Policy:
 
     Args:
         policy: who learns.
-        model: its model; with adapters (peft) no weights are copied, any other model is copied once.
+        model: its model; where its adapters (peft) change nothing yet no weights are copied, any other model is copied
+            once, trained adapters included: switched off they would give another policy.
     """
-    if hasattr(model, "disable_adapter"):
+    if hasattr(model, "disable_adapter") and _change_nothing(model):
         return Policy(f"{policy.name} without adapters", BaseEngine(model), policy.renderer)
     frozen = copy.deepcopy(model).requires_grad_(False).eval()
     return Policy(f"{policy.name} at the start", HFEngine(frozen, cache_bytes=KEPT), policy.renderer)
+
+
+def _change_nothing(model: Any) -> bool:
+    """True for adapters as they begin: B is zero, so B A x is."""
+    begun = [p for name, p in model.named_parameters() if "lora_B" in name]
+    return bool(begun) and not any(bool(p.any()) for p in begun)
 
 
 def forget(reference: Policy) -> None:
