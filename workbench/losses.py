@@ -31,6 +31,7 @@ class Look(NamedTuple):
         streams: further credits of the recipe, by name, cut likewise; float64.
         columns: columns by name (copied down to tokens), cut likewise.
         outputs: what else the model says per token, with gradient: "entropy" in nats, "value" of a value head ...
+        known: bool, has the token credit? One without (it must not be trained, or was dropped) enters no shared ratio.
     """
 
     logprob: Tensor
@@ -41,6 +42,7 @@ class Look(NamedTuple):
     streams: Mapping[str, Tensor]
     columns: Mapping[str, Tensor]
     outputs: Mapping[str, Tensor]
+    known: Tensor
 
 
 class Loss:
@@ -178,10 +180,14 @@ class PolicyLoss(Loss):
         return importance_ratio(look.logprob, look.logprob_old, self.units(look), self.through)
 
     def units(self, look: Look) -> Tensor | None:
-        """The unit of each token in which the ratio is averaged [T]; None for the token ratio."""
+        """The unit of each token in which the ratio is averaged [T], -1 without credit; None for the token ratio."""
         if self.unit_stream:
-            return torch.unique(look.streams[self.unit_stream], return_inverse=True)[1]
-        return None if self.ratio == "token" else unit_of(look.batch, self.ratio)[look.tokens]
+            unit = torch.unique(look.streams[self.unit_stream], return_inverse=True)[1]
+        elif self.ratio == "token":
+            return None
+        else:
+            unit = unit_of(look.batch, self.ratio)[look.tokens]
+        return torch.where(look.known, unit, -1)
 
     def bounds(self, look: Look) -> tuple[Tensor, Tensor]:
         """Clip half-widths of each token [T]."""

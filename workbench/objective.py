@@ -217,6 +217,7 @@ class Objective:
             {name: values(name, streams[name].values, streams[name].known) for name in self.streams},
             {name: values(name, *ColumnRef(name).at(batch, "token")).to(logprob.dtype) for name in self.needs},
             outputs,
+            known,
         )
         return look, known
 

@@ -204,6 +204,19 @@ def test_turns_that_must_not_be_trained_are_left_out(batch):
     assert 0 not in data.up("token", "trajectory")[torch.cat([p.tokens for p in parts])].tolist()
 
 
+@pytest.mark.parametrize("loss", [PolicyLoss(0.2, 0.2, "sequence"), PolicyLoss(0.2, 0.2, "sequence", through="unit")])
+def test_turns_that_must_not_be_trained_enter_no_ratio(batch, loss):
+    """A ratio of many tokens would carry them into the loss of the others, and their gradient with it."""
+    model, data = batch
+    masked = data.turn_index == 0
+    part_of = data.with_column("trainable", "turn", ~masked)
+    old = data["logprob_old"].values - 0.05
+    other = torch.where(masked[data.token_turn], old - 3.0, old)
+    recipe = grpo_like(Objective((Term("policy", loss),)))
+    found = [gradient(model, recipe, part_of.with_column("logprob_old", "token", x), 10**9)[0] for x in (old, other)]
+    assert found[0].abs().max() > 1e-4 and torch.equal(*found)
+
+
 def test_no_part_is_larger_than_asked_and_no_trajectory_is_cut(batch):
     _, data = batch
     parts = cut(data, torch.ones(data.count("token"), dtype=torch.bool), 200)
