@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import time
 import warnings
 from dataclasses import replace
 
@@ -14,12 +15,15 @@ from small_worlds import Bandit, chain, gambler, llama
 from workbench import recipes
 from workbench.credit import chain as chain_of
 from workbench.credit import linear, read, spread
-from workbench.evidence import MissingEvidence, Values
-from workbench.evidence.scoring import model_hash
+from workbench.evidence import MissingEvidence, Values, collect
+from workbench.evidence.cache import Cache
+from workbench.evidence.scoring import SampledLogprobs, model_hash
 from workbench.losses import ClippedAway, EntropyLoss, PolicyLoss, ValueLoss, token_mean, trajectory_mean
 from workbench.objective import DivideByNorm, Objective, Term, clipped
+from workbench.policy.hf import HFEngine
 from workbench.recipes import Recipe
 from workbench.rollout import play
+from workbench.rollouts import full_ids
 from workbench.train import policy_gradient
 from workbench.train.command import recipe_of, success
 from workbench.train.learn import accumulate, cut, gradients, score
@@ -356,6 +360,26 @@ def test_adapters_switched_off_are_the_reference():
     with torch.no_grad():
         now = score(learner.model, whole, 1.0)[0]
     assert (now - filled["logprob_old"].values).abs().max() > 0.05  # and the adapters are on again
+
+
+def test_groups_are_scored_in_order():
+    """What an engine kept of one group decides the last bits of the next: threads must not decide who comes first."""
+    policy, env = chain()
+    begun, done = [], []
+
+    class Slow(HFEngine):
+        def score(self, sequences, spans, **how):
+            begun.append(sequences[0])
+            time.sleep(0.2 if len(begun) == 1 else 0.0)
+            found = super().score(sequences, spans, **how)
+            done.append(sequences[0])
+            return found
+
+    rollouts = play(policy, env, env.tasks("train", 4, 0), size=1)
+    other = replace(policy, engine=Slow(policy.engine.model))
+    collect(rollouts, [SampledLogprobs(other)], cache=Cache())
+    firsts = [full_ids(rollouts, t, 0) for t in rollouts]
+    assert done == firsts
 
 
 def test_the_hash_of_a_reference_does_not_change_with_the_adapters():

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from workbench.evidence.base import Meter, Provider, Reads, Sees, Values
-from workbench.policy.base import Engine, Policy
+from workbench.policy.base import Engine, Policy, Scores
 from workbench.rollouts import Rollouts, full_ids
 from workbench.trajectory import Group, RecordError, Trajectory
 
@@ -93,8 +93,7 @@ class SampledLogprobs(Provider):
         passes = [_pass(rollouts, t, s) for t in group for s in range(len(t.sequences))]
         passes = [one for one in passes if one.places]
         ids, spans = [one.ids for one in passes], [(one.start, len(one.ids)) for one in passes]
-        score = self.policy.engine.score
-        scores = await asyncio.to_thread(score, ids, spans, temperature=self.temperature) if passes else []
+        scores = await self._score(ids, spans) if passes else []
         meter.count(calls=len(passes), tokens=sum(map(len, ids)))
         rows: dict[str, list[tuple[int, torch.Tensor]]] = {t.id: [] for t in group}
         for one, found in zip(passes, scores, strict=True):
@@ -104,6 +103,14 @@ class SampledLogprobs(Provider):
         ordered = [value for t in group for _, value in sorted(rows[t.id], key=lambda row: row[0])]
         together = torch.stack(ordered) if ordered else torch.empty(0)
         return {self.column: Values(together, torch.ones(len(together), dtype=torch.bool))}
+
+    async def _score(self, ids: list[tuple[int, ...]], spans: list[tuple[int, int]]) -> list[Scores]:
+        """Ask the engine: a model in this process group by group, for what it kept of one decides the last bits of
+        the next; a server for many groups at once."""
+        engine = self.policy.engine
+        if isinstance(getattr(engine, "model", None), torch.nn.Module):
+            return engine.score(ids, spans, temperature=self.temperature)
+        return await asyncio.to_thread(engine.score, ids, spans, temperature=self.temperature)
 
 
 class _Pass(NamedTuple):
