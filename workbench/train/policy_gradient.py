@@ -33,6 +33,7 @@ from workbench.train.learn import accumulate, cut
 from workbench.train.measure import alarms, credited, kept, played
 from workbench.train.plan import Learner, Plan, start
 from workbench.train.record import Report, bar, open_log, save
+from workbench.train.reference import forget
 
 __all__ = ["Done", "Learner", "Plan", "learn", "one_step", "start", "train", "with_evidence"]
 
@@ -106,6 +107,8 @@ def one_step(
     learner: Learner, env: Environment, recipe: Recipe, plan: Plan, step: int, evidence: Sequence[Evidence] = ()
 ) -> Done:
     """Make one step of a run: play, credit, learn, measure."""
+    if learner.reference is not None:
+        forget(learner.reference)  # what it kept of earlier steps would reach the last bits
     seconds = dict.fromkeys(("rollout", "evidence", "credit", "learn"), 0.0)
     every, used, rounds = Rollouts(()), Rollouts(()), 0
     for rounds in range(1 + (plan.refills if recipe.refill else 0)):

@@ -30,7 +30,6 @@ from workbench.seeds import seed_for
 from workbench.train import checkpoint
 from workbench.train.plan import Learner, Plan, start
 from workbench.train.policy_gradient import Done, one_step
-from workbench.train.reference import forget
 from workbench.train.shipping import unpack
 
 POLL_S = 0.1  # how often a paused run looks whether it may go on
@@ -132,8 +131,6 @@ def step_of(job: Job, learner: Learner, step: int) -> Done:
     seed = seed_for("process", job.plan.seed, step)
     random.seed(seed)  # ours never asks these generators; what a notebook cell defines may
     torch.manual_seed(seed)
-    if learner.reference is not None:
-        forget(learner.reference)
     return one_step(learner, job.env, job.recipe, job.plan, step, job.evidence)
 
 
