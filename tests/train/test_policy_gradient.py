@@ -26,9 +26,10 @@ from workbench.rollout import play
 from workbench.rollouts import full_ids
 from workbench.train import policy_gradient
 from workbench.train.command import recipe_of, success
-from workbench.train.learn import accumulate, cut, gradients, score
+from workbench.train.learn import accumulate, gradients
 from workbench.train.lora import Lora, add_lora
 from workbench.train.measure import alarms, concentration, credited, played
+from workbench.train.parts import cut, score
 from workbench.train.plan import Plan, start
 from workbench.train.policy_gradient import one_step, train, with_evidence
 

@@ -29,8 +29,9 @@ from workbench.rollout import play
 from workbench.rollouts import Rollouts
 from workbench.seeds import seed_for
 from workbench.train.interrupt import after_step
-from workbench.train.learn import accumulate, cut
+from workbench.train.learn import accumulate
 from workbench.train.measure import alarms, credited, kept, played
+from workbench.train.parts import cut
 from workbench.train.plan import Learner, Plan, start
 from workbench.train.record import Report, bar, open_log, save
 from workbench.train.reference import forget
