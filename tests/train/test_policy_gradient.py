@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import time
@@ -461,6 +462,22 @@ def test_a_step_without_any_credit_updates_nothing_and_says_so():
     assert len([w for w in said if "no group has any credit" in str(w.message)]) == 1  # not once a step
     with pytest.warns(RuntimeWarning, match="take harder ones"):
         train(gambler(), Bandit(always=1.0), recipes.grpo(), replace(plan, steps=1), progress=quiet)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_a_dead_step_leaves_weights_and_optimiser_as_they_were(weight_decay):
+    """Every outcome is equal, so every credit is 0: neither momentum of good steps nor decay may move anything."""
+    policy, recipe = gambler(), recipes.grpo(kl=0)
+    plan = replace(BANDIT, rate=1e-4, epochs=2, weight_decay=weight_decay)
+    learner = start(policy, recipe, plan)
+    good = one_step(learner, Bandit(), recipe, plan, 0).metrics
+    assert (good["updates"], good["updates_skipped"]) == (2, 0)
+    weights, state = weights_of(policy.engine.model).clone(), copy.deepcopy(learner.optimiser.state_dict()["state"])
+    dead = one_step(learner, Bandit(always=1.0), recipe, plan, 1).metrics
+    assert (dead["updates"], dead["updates_skipped"], dead["gradient_norm"]) == (0, 2, 0.0)
+    assert torch.equal(weights_of(policy.engine.model), weights)
+    now = learner.optimiser.state_dict()["state"]
+    assert state and all(torch.equal(now[n][k], x) for n, entries in state.items() for k, x in entries.items())
 
 
 def test_a_step_in_which_every_rollout_is_truncated_says_so():

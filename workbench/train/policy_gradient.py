@@ -143,7 +143,7 @@ def learn(learner: Learner, recipe: Recipe, plan: Plan, batch: Batch, credits: M
     parts = cut(batch, counted, plan.micro_tokens, next(model.parameters()).device)
     trainable = [p for p in model.parameters() if p.requires_grad]
     before = [p.detach().clone() for p in trainable] if plan.epochs > 1 else []
-    passes, norms = [], []
+    passes, norms, made = [], [], 0
     try:
         for _ in range(plan.epochs if parts else 0):
             passes.append(accumulate(model, objective, batch, credits, weights, parts, plan.temperature))
@@ -153,7 +153,10 @@ def learn(learner: Learner, recipe: Recipe, plan: Plan, batch: Batch, credits: M
             norms.append(norm)
             for group in learner.optimiser.param_groups:
                 group["lr"] = plan.rate_at(batch.step)
-            learner.optimiser.step()
+            if any(p.grad is not None and bool(p.grad.any()) for p in trainable):
+                learner.optimiser.step()
+                made += 1
+            # else nothing speaks: a step would still move the weights, by the optimiser's momentum and weight decay
             learner.optimiser.zero_grad(set_to_none=True)
     except FloatingPointError as error:
         with torch.no_grad():
@@ -165,7 +168,8 @@ def learn(learner: Learner, recipe: Recipe, plan: Plan, batch: Batch, credits: M
     finally:
         learner.policy.engine.load(None)  # the weights changed in place: what was cached of the old ones is void
     return {
-        "updates": len(norms),
+        "updates": made,
+        "updates_skipped": plan.epochs - made,
         "loss": _mean([p.loss for p in passes]),
         **{f"loss_{term.name}": _mean([p.terms[term.name] for p in passes]) for term in objective.terms},
         "clip_share": _mean([p.clip_share for p in passes]),
