@@ -10,8 +10,9 @@ from torch import Tensor
 
 from workbench.batch import Batch, Level
 from workbench.credit.core import Credit, Stage, stage
+from workbench.credit.params import ColumnRef
 from workbench.credit.rules import Deeper, Higher, one_of
-from workbench.segments import seg_count, seg_sum
+from workbench.segments import seg_count, seg_last, seg_sum
 
 Elsewhere = Literal["zero", "unknown"]
 
@@ -34,10 +35,20 @@ def spread(to: Level) -> Stage:
     return stage(spread, _spread, Deeper(to), {"to": to})
 
 
+def _last_trained(batch: Batch, to: Level, level: Level) -> Tensor:
+    """Last child of each parent that may be trained; the last of all where none may (or nobody says)."""
+    ends = batch.last(to, level)
+    if "trainable" not in batch.columns or to not in ("turn", "token"):
+        return ends
+    values, known = ColumnRef("trainable").at(batch, to)
+    found = seg_last(torch.where(known & (values != 0), batch.up(to, level), -1), batch.count(level))
+    return torch.where(found >= 0, found, ends)
+
+
 def _place(credit: Credit, batch: Batch, to: Level, elsewhere: str) -> Credit:
     if credit.level == to:
         return credit
-    ends = batch.last(to, credit.level)
+    ends = _last_trained(batch, to, credit.level)
     at = ends[ends >= 0]
     values = torch.zeros(batch.count(to), dtype=torch.float64)
     values[at] = credit.values[ends >= 0]
@@ -50,7 +61,7 @@ def _place(credit: Credit, batch: Batch, to: Level, elsewhere: str) -> Credit:
 
 
 def place(to: Level, elsewhere: Elsewhere = "zero") -> Stage:
-    """Put a value on the last child.
+    """Put a value on the last child that may be trained: on a turn without gradient it would be lost to the others.
 
     Args:
         to: level to go down to.

@@ -50,16 +50,25 @@ def load(
     model, tokenizer = _parts(str(name), device, _dtype(dtype))
     how = renderer or "plain"
     shown = () if _is_tiny(str(name)) else shots
-    made = make_renderer(how, tokenizer, shown, tools) if isinstance(how, str) else how
+    made = make_renderer(how, tokenizer, shown, tools, eos_ids(model)) if isinstance(how, str) else how
     return Policy(str(name), _engine(model, script, reuse, cache_bytes), made)
 
 
-def make_renderer(kind: str, tokenizer: Any, shots: Sequence[Shot], tools: Sequence[Tool]) -> Renderer:
-    """Make the "plain" or "chat" renderer of a tokenizer."""
+def eos_ids(model: Any) -> tuple[int, ...]:
+    """Return the tokens a model ends a turn with, as its `generation_config` lists them: none, one or several."""
+    found = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    return () if found is None else tuple(found) if isinstance(found, (list, tuple)) else (found,)
+
+
+def make_renderer(
+    kind: str, tokenizer: Any, shots: Sequence[Shot], tools: Sequence[Tool], ends: Sequence[int] = ()
+) -> Renderer:
+    """Make the "plain" or "chat" renderer of a tokenizer; `ends` are the model's own ends of a turn (chat only: a plain
+    action ends with its line)."""
     if kind == "plain":
         return PlainText(tokenizer, shots, tools)
     if kind == "chat":
-        return ChatTemplate(tokenizer, shots, tools)
+        return ChatTemplate(tokenizer, shots, tools, eos_ids=ends)
     raise ValueError(f"expected renderer 'plain', 'chat' or a Renderer, got {kind!r}")
 
 

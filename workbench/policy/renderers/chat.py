@@ -30,6 +30,7 @@ class ChatTemplate:
         shots: worked examples, as turns of the conversation before the question.
         tools: what the agent may call.
         system: text of the system message; None leaves it to the template and the tools.
+        eos_ids: further tokens that end a turn: those of the model's `generation_config`, which may be several.
         observe_as: role in which tool results are given; "auto" is "tool" where the template knows that role.
 
     Attributes:
@@ -46,12 +47,13 @@ class ChatTemplate:
         tools: Sequence[Tool] = (SEARCH, ANSWER),
         *,
         system: str | None = None,
+        eos_ids: Sequence[int] = (),
         observe_as: Literal["auto", "tool", "user"] = "auto",
     ):
         if not getattr(tokenizer, "chat_template", None):
             raise ValueError("the tokenizer has no chat template; use the plain-text renderer")
         self.codec = Codec(tokenizer)
-        self.tools, self.shots, self.system = tuple(tools), tuple(shots), system
+        self.tools, self.shots, self.system, self.eos_ids = tuple(tools), tuple(shots), system, tuple(eos_ids)
         self.syntax: Syntax = "json" if self._lists_tools() else "plain"
         self.observe_as = observe_as if observe_as != "auto" else ("tool" if self._preserves("tool", "x") else "user")
         self.prefix_preserving = self._preserves(self.observe_as, _THOUGHT)
@@ -61,8 +63,8 @@ class ChatTemplate:
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
-        """The token that ends a turn in the template, and the tokenizer's end of text."""
-        ends = [*self._closer[-1:], self.codec.tokenizer.eos_token_id]
+        """The token that ends a turn in the template, the tokenizer's end of text, and those of the model."""
+        ends = [*self._closer[-1:], self.codec.tokenizer.eos_token_id, *self.eos_ids]
         return tuple(dict.fromkeys(i for i in ends if i is not None))
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> list[Span]:
