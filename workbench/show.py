@@ -22,3 +22,10 @@ def html_page(thing: Any, path: str | Path, **options: Any) -> Path:
     from workbench import view
 
     return view.html_page(thing, path, **options)
+
+
+def watch(run: Any, follow: bool = False, every_s: float = 2.0) -> None:
+    """Show a run once, or until it ends; see `workbench.runs.Run.watch`."""
+    from workbench.view import watching
+
+    watching.watch(run, follow, every_s)

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.runs import Run, Scale, Status, lock, sign, write_bytes, write_json
-from workbench.train.shipping import Packer, call
+from workbench.train.shipping import CannotShip, Packer, call
 
 if TYPE_CHECKING:
+    from workbench.credit import Schedule
     from workbench.envs.base import Environment
     from workbench.evidence import Evidence
     from workbench.policy.base import Policy
@@ -44,6 +45,7 @@ def launch(
     scale: Scale | None = None,
     threads: int = 1,
     keep_every: int = 10,
+    dtype: str = "float32",
 ) -> Run:
     """Train in a process of its own; return its handle at once.
 
@@ -60,15 +62,18 @@ def launch(
         scale: where; only one process on this machine so far.
         threads: of torch; part of what decides the last bits.
         keep_every: steps between kept rollouts (the first and the last step's are always kept); 0 keeps none.
+        dtype: of the weights of a policy that is given by name; see `workbench.policy.load`.
 
     Raises:
         CannotShip: something cannot be taken to another process. No folder is made then.
         FileExistsError: the folder is there.
         NotImplementedError: `scale` asks for more than one local process.
+        ValueError: there is no such dtype, or the policy is an object, which has its own.
     """
     from workbench.train.plan import Plan
 
     scale, plan = scale or Scale(), plan or Plan()
+    _check_dtype(dtype, policy)
     if not scale.local:
         raise NotImplementedError(f"a run is one process on this machine so far, got {scale}")
     packer = Packer()
@@ -86,7 +91,9 @@ def launch(
         "keep_every": keep_every,
         "recipe": packer.pack(recipe, "recipe"),
         "env": packer.pack(env, "env"),
-        "policy": packer.pack(_by_name(policy, env, scale) if isinstance(policy, str) else _bare(policy), "policy"),
+        "policy": packer.pack(
+            _by_name(policy, env, scale, dtype) if isinstance(policy, str) else _bare(policy), "policy"
+        ),
         "plan": packer.pack(plan, "plan"),
         "evidence": [packer.pack(one, "evidence") for one in evidence],
         "scale": packer.pack(scale, "scale"),
@@ -101,16 +108,23 @@ def launch(
     return spawn(Run(path))
 
 
-def resume(path: str | Path) -> Run:
+def resume(path: str | Path, *, rate: float | Schedule | None = None) -> Run:
     """Go on with a run from its last good checkpoint, in a new process; a paused one just goes on.
 
     The process loads what is in the run's `code/` folder: do this with runs of your own only.
 
+    Args:
+        path: of the run.
+        rate: learning rate from here on; None keeps the plan's. A run that met a number that is not finite meets it
+            again with the same rate. What was changed, and when, is written into `launch.json` under "changes".
+
     Raises:
         FileNotFoundError: it is no run.
-        RuntimeError: it has done all its steps.
+        RuntimeError: it has done all its steps, or the rate of a run at work is to change.
     """
     run = Run(path)
+    if rate is not None:
+        _change_rate(run, rate)
     if run.alive:
         run.resume()
         return run
@@ -119,11 +133,35 @@ def resume(path: str | Path) -> Run:
     return spawn(run)
 
 
-def _by_name(name: str, env: Environment, scale: Scale) -> Any:
+def _change_rate(run: Run, rate: float | Schedule) -> None:
+    """Write another learning rate into what was asked, and what stood there before."""
+    if run.alive:
+        raise RuntimeError(f"{run.path}: a process works on it with the old rate; stop it, then resume with another")
+    config, packer = run.config, Packer()
+    new = packer.pack(rate, "rate")
+    if packer.files:
+        raise CannotShip("rate: give a number, or a schedule of `workbench.credit` such as linear(3e-4, 1e-5, 200)")
+    given = config["plan"]["parameters"]
+    change = {"after_step": run.good_step, "rate": {"before": given["rate"], "now": new}}
+    given["rate"] = new
+    write_json(run.path / "launch.json", {**config, "changes": [*config.get("changes", []), change]})
+
+
+def _check_dtype(dtype: str, policy: str | Policy) -> None:
+    """Refuse in the cell what the process would stumble over."""
+    import torch
+
+    if not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise ValueError(f"expected a torch dtype such as 'float32' or 'bfloat16', got {dtype!r}")
+    if dtype != "float32" and not isinstance(policy, str):
+        raise ValueError(f"{policy.name}: a policy that is given as an object has a dtype already; load it in {dtype}")
+
+
+def _by_name(name: str, env: Environment, scale: Scale, dtype: str) -> Any:
     from workbench import policy
 
     shots = () if name.split("@")[0] == "tiny" else getattr(env, "shots", ())
-    return call(policy.load, name=name, shots=tuple(shots), tools=tuple(env.tools), device=scale.device)
+    return call(policy.load, name=name, shots=tuple(shots), tools=tuple(env.tools), device=scale.device, dtype=dtype)
 
 
 def _bare(policy: Policy) -> Policy:

@@ -28,6 +28,7 @@ from workbench import store
 from workbench.runs import Run, lock, read_lines, sign, sync_path, write_bytes, write_json
 from workbench.seeds import seed_for
 from workbench.train import checkpoint
+from workbench.train.keep import to_keep
 from workbench.train.plan import Learner, Plan, start
 from workbench.train.policy_gradient import Done, one_step
 from workbench.train.shipping import unpack
@@ -141,7 +142,8 @@ def write(job: Job, step: int, done: Done) -> None:
     """Append a step's metrics, and keep its rollouts if it is their turn."""
     every = job.config["keep_every"]
     if every and (step % every == 0 or step + 1 == job.plan.steps):
-        store.write(job.path / "trajectories" / f"step-{step:08d}", done.used, overwrite=True)
+        rollouts = to_keep(done.played, done.used, done.credits, job.recipe.name)
+        store.write(job.path / "trajectories" / f"step-{step:08d}", rollouts, overwrite=True)
     for text in done.metrics["alarms"].values():
         print(f"step {step}: {text}", flush=True)
     with (job.path / "metrics.jsonl").open("ab") as file:
@@ -201,13 +203,23 @@ def _compare_start(job: Job, learner: Learner) -> tuple[str, ...]:
 
 
 def _export(path: Path, learner: Learner) -> None:
-    """Write the weights (of adapters, if there are any) and the tokenizer so that `policy.load(path)` takes them."""
+    """Write whole weights and the tokenizer so that `policy.load(path)` takes them; adapters stand beside, alone too.
+
+    The last thing a process does with its model: adapters end up merged into it.
+    """
+    model, tokenizer = learner.model, getattr(getattr(learner.policy.renderer, "codec", None), "tokenizer", None)
+    if hasattr(model, "merge_and_unload"):
+        _put(path.with_name("adapters"), model)
+        model = model.merge_and_unload()
+    _put(path, *filter(None, [model, tokenizer]))
+
+
+def _put(path: Path, *things: Any) -> None:
+    """Save what has `save_pretrained` into a folder, whole or not at all."""
     part = path.with_name(f".{path.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    learner.model.save_pretrained(str(part))
-    tokenizer: Any = getattr(getattr(learner.policy.renderer, "codec", None), "tokenizer", None)
-    if tokenizer is not None:
-        tokenizer.save_pretrained(str(part))
+    for one in things:
+        one.save_pretrained(str(part))
     shutil.rmtree(path, ignore_errors=True)
     part.replace(path)
 
@@ -219,7 +231,11 @@ def reason_of(error: BaseException) -> str:
     """Say in a line or two why a run ended, and what to do."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, FloatingPointError):
-        return f"a number is not finite: {text}. The last checkpoint is good; launch with a lower rate or clip"
+        return (
+            f"a number is not finite: {text}. The last checkpoint is good, but going on as before would meet the same "
+            "number again: resume with a lower rate, `workbench.train.resume(path, rate=...)`, or launch with another "
+            "`clip` or recipe"
+        )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full: {text}. The last checkpoint is good; free space, then resume"
     if isinstance(error, MemoryError) or any(sign in text.lower() for sign in NO_MEMORY):

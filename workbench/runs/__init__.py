@@ -5,10 +5,11 @@
     metrics.jsonl   one line a step                                          log.txt        what the process said
     checkpoints/    step-00000010/: weights, optimiser, state of evidence    trajectories/  step-00000010/: rollouts
     weights/        at the end: a folder `policy.load` takes                 code/          what was shipped by value
+    adapters/       at the end, where adapters were trained: these alone (merged into `weights/`)
 
-Standard library only. Nothing here runs, unpickles or imports anything a run folder holds: looking is always safe.
-The process holds a lock on `lock` as long as it lives, however it ends: that, and not a process number, says if it is
-alive.
+Standard library only; the views are loaded when a run is shown. Nothing here runs, unpickles or imports anything a run
+folder holds: looking is always safe. The process holds a lock on `lock` as long as it lives, however it ends: that,
+and not a process number, says if it is alive.
 """
 
 from __future__ import annotations
@@ -18,12 +19,51 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from workbench import show
+from workbench.runs.files import (
+    News,
+    is_locked,
+    lock,
+    read_lines,
+    read_news,
+    sign,
+    sync_path,
+    write_bytes,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from workbench.rollouts import Rollouts
+
+__all__ = [
+    "LIVING",
+    "Ask",
+    "News",
+    "Run",
+    "Runs",
+    "Scale",
+    "State",
+    "Status",
+    "is_locked",
+    "list",
+    "lock",
+    "printable",
+    "read_lines",
+    "read_news",
+    "sign",
+    "sync_path",
+    "write_bytes",
+    "write_json",
+]
 
 State = Literal["starting", "running", "paused", "stopped", "finished", "failed"]
+STATES: tuple[State, ...] = ("starting", "running", "paused", "stopped", "finished", "failed")
+STEP = "step-" + "[0-9]" * 8
 LIVING: tuple[State, ...] = ("starting", "running", "paused")
 Ask = Literal["run", "pause", "stop"]
 SILENT = (
@@ -120,18 +160,15 @@ class Run:
     def status(self) -> Status:
         """How it is; a process that ended without a word has failed."""
         alive = self.alive  # asked first: what ends in between has written its last word before
-        try:
-            said = json.loads((self.path / "status.json").read_text("utf-8"))
-        except FileNotFoundError:
-            said = {"state": "starting"}
-        known = {f.name: said[f.name] for f in fields(Status) if f.name in said}
-        status = Status(**{**known, "notes": tuple(said.get("notes", ()))})
+        status = _status_of(self.path / "status.json")
         if alive or status.state not in LIVING:
             return status
-        checkpoints = self.checkpoints
-        good = int(checkpoints[-1].name.split("-")[1]) if checkpoints else 0
-        reason = SILENT.format(step=status.step, path=self.path, good=good)
+        reason = SILENT.format(step=status.step, path=self.path, good=self.good_step)
         return Status("failed", reason, status.step, status.steps, status.pid, status.notes)
+
+    def metrics_after(self, cursor: str = "") -> News:
+        """Return the metrics written since a call before; see `News`."""
+        return read_news(self.path / "metrics.jsonl", cursor)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return what was measured, one dict a step; a last line that is not whole yet is left out."""
@@ -140,16 +177,42 @@ class Run:
     @property
     def checkpoints(self) -> tuple[Path, ...]:
         """Folders of whole checkpoints, oldest first."""
-        return tuple(sorted((self.path / "checkpoints").glob("step-*")))
+        return tuple(sorted((self.path / "checkpoints").glob(STEP)))
+
+    @property
+    def good_step(self) -> int:
+        """Steps done at the last whole checkpoint; 0 before there is one."""
+        checkpoints = self.checkpoints
+        return _number(checkpoints[-1]) if checkpoints else 0
 
     @property
     def trajectories(self) -> tuple[Path, ...]:
         """Folders of rollouts that were kept, oldest first; `workbench.read` reads each."""
-        return tuple(sorted((self.path / "trajectories").glob("step-" + "[0-9]" * 8)))
+        return tuple(sorted((self.path / "trajectories").glob(STEP)))
+
+    def rollouts(self, step: int | None = None) -> Rollouts:
+        """Read the rollouts that were kept of a step (counted from 0), with the credit they taught with.
+
+        Columns: the evidence of the recipe, `training_credit` (token), and `in_update` (trajectory): 1 where it taught.
+
+        Args:
+            step: None is the newest that was kept.
+
+        Raises:
+            FileNotFoundError: none were kept (of this step); names those that were.
+        """
+        from workbench import store
+
+        kept = {_number(path): path for path in self.trajectories}
+        wanted = max(kept, default=None) if step is None else step
+        if wanted not in kept:
+            said = f"kept are those of steps {sorted(kept)[:20]}" if kept else "none are kept yet (`keep_every`)"
+            raise FileNotFoundError(f"{self.path}: no rollouts of step {wanted}; {said}")
+        return store.read(kept[wanted])
 
     @property
     def weights(self) -> Path | None:
-        """Folder of the weights at the end, for `policy.load` (of adapters: these alone); None before there is one."""
+        """Folder of the weights at the end, for `policy.load`; None before there is one. Adapters are merged in."""
         return self.path / "weights" if (self.path / "weights").is_dir() else None
 
     def log(self, lines: int = 20) -> str:
@@ -204,109 +267,74 @@ class Run:
             time.sleep(poll_s)
         return self.status
 
+    # -- showing -------------------------------------------------------------------------------------------
+
+    def watch(self, follow: bool = False, every_s: float = 2.0) -> None:
+        """Show how it is: state, curves, alarms, newest rollouts. In a notebook with pictures, elsewhere as text.
+
+        Args:
+            follow: stay, and draw anew in the same place when something changed, until the run ends. Interrupting
+                (Ctrl-C, the notebook's stop button) ends the watching, never the run.
+            every_s: seconds between looks.
+        """
+        show.watch(self, follow, every_s)
+
     def __repr__(self) -> str:
         status = self.status
         tail = f": {status.reason}" if status.reason else ""
-        return f"Run({str(self.path)!r}), {status.state}, step {status.step} of {status.steps}{tail}"
+        return printable(f"Run({str(self.path)!r}), {status.state}, step {status.step} of {status.steps}{tail}")
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return show.mimebundle(self)
 
 
-def list(folder: str | Path = "runs") -> tuple[Run, ...]:
+class Runs(tuple[Run, ...]):
+    """Runs in order, which a notebook shows as a table."""
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self)) or "no runs"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return show.mimebundle(self)
+
+
+def list(folder: str | Path = "runs") -> Runs:
     """Return the runs in a folder, by name."""
-    return tuple(Run(path.parent) for path in sorted(Path(folder).glob("*/launch.json")))
+    return Runs(Run(path.parent) for path in sorted(Path(folder).glob("*/launch.json")))
 
 
-# ------------------------------------------------------------------------------------------ files others can trust
+def printable(text: str) -> str:
+    """Return text that a terminal cannot take for commands: what is not seen, or reorders, stands as its code point.
 
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a file whole or not at all, so that it is there after a power cut too."""
-    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: under another name, to the disk, then its name, then the folder."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    sync_path(path.parent)
-
-
-def sync_path(path: Path) -> None:
-    """Have a file on the disk, or the names in a folder: a rename alone may be lost in a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Return the whole lines of a file of JSON lines, and how many bytes they take; the torn last one is left out.
-
-    Raises:
-        ValueError: a line before the last is no JSON.
+    Example:
+        >>> printable("red \\x1b[31m")
+        'red ⟦U+001B⟧[31m'
     """
+    return "".join(c if c.isprintable() or c in "\n\t" else f"⟦U+{ord(c):04X}⟧" for c in text)
+
+
+def _number(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
+def _status_of(path: Path) -> Status:
+    """Read what the process said, whatever else somebody wrote there."""
     try:
-        content = path.read_bytes()
+        said = json.loads(path.read_text("utf-8", errors="replace"))
     except FileNotFoundError:
-        return [], 0
-    rows, taken = [], 0
-    lines = content.splitlines(keepends=True)
-    for number, line in enumerate(lines, start=1):
-        if not line.endswith(b"\n"):
-            break
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            if number == len(lines):
-                break
-            raise ValueError(
-                f"{path}, line {number}: expected JSON, got {line[:60]!r}; the file was damaged"
-            ) from error
-        taken += len(line)
-    return rows, taken
+        return Status("starting")
+    except ValueError:
+        return Status("failed", f"{path.name} is no JSON; the file was damaged")
+    said = said if isinstance(said, dict) else {}
+    state, notes = said.get("state"), said.get("notes")
+    return Status(
+        state if state in STATES else "failed",
+        str(said.get("reason") or "") if state in STATES else f"{path.name} says {state!r:.80}, which is no state",
+        *(max(0, _whole(said.get(name)) or 0) for name in ("step", "steps")),
+        _whole(said.get("pid")),
+        tuple(map(str, notes)) if isinstance(notes, Iterable) and not isinstance(notes, str) else (),
+    )
 
 
-def lock(path: Path, patience_s: float = 1.0) -> int | None:
-    """Lock a file for as long as the handle that is returned is open anywhere; None if somebody else has it."""
-    import fcntl  # Unix only, as are sessions of one's own
-
-    handle, end = os.open(path, os.O_RDWR | os.O_CREAT, 0o644), time.monotonic() + patience_s
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return handle
-        except OSError:
-            if time.monotonic() > end:  # not at once: somebody may just be looking
-                os.close(handle)
-                return None
-        time.sleep(0.01)
-
-
-def sign(handle: int, pid: int) -> None:
-    """Write into a file that is locked whose lock it is."""
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, str(pid).encode(), 0)
-
-
-def is_locked(path: Path) -> bool:
-    """Say if somebody has locked a file."""
-    import fcntl
-
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
-    return False
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
