@@ -206,6 +206,11 @@ class Batch:
         return True
 
     @cached_property
+    def keys(self) -> dict[Any, Tensor]:
+        """Peer keys that were asked for once, by (peers, level); what holds them asks again for nothing."""
+        return {}
+
+    @cached_property
     def _tokens_per_turn(self) -> Tensor:
         return seg_count(self.token_turn, self.count("turn"))
 

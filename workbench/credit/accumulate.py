@@ -27,6 +27,8 @@ def _scan(credit: Credit, owner: Tensor, factor: Tensor, gap: Gap) -> Tensor:
     """Reward-to-go of the known units; a gap is stepped over, or discounts once more."""
     if gap == "zero":
         return backward_scan(torch.where(credit.known, credit.values, 0.0), owner, factor)
+    if bool(credit.known.all()):
+        return backward_scan(credit.values, owner, factor)
     use = torch.nonzero(credit.known).flatten()
     out = credit.values.clone()
     out[use] = backward_scan(credit.values[use], owner[use], factor[use])

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workbench.batch import Batch
+from workbench.batch import Batch, Level
 from workbench.credit.core import Credit
 from workbench.credit.params import Not
-from workbench.credit.peers import PeersLike
+from workbench.credit.peers import Peers, PeersLike
 from workbench.segments import run_starts, seg_count, seg_max, seg_min
 
 
@@ -40,10 +40,19 @@ class Where:
 
 def keyed(credit: Credit, batch: Batch, peers: PeersLike) -> tuple[Tensor, int]:
     """Return the peer key of each unit and the number of peer sets."""
-    key = peers(batch, credit.level)
+    key = _keys(batch, credit.level, peers)
     if len(key) != len(credit):
         raise ValueError(f"peers {peers!r} gave {len(key)} keys for {len(credit)} {credit.level}s")
     return key, int(key.max()) + 1 if len(key) else 0
+
+
+def _keys(batch: Batch, level: Level, peers: PeersLike) -> Tensor:
+    """Keys of named peers, computed once a batch; what any other function says is asked again."""
+    if not isinstance(peers, Peers):
+        return peers(batch, level)
+    if (peers, level) not in batch.keys:
+        batch.keys[peers, level] = peers(batch, level)
+    return batch.keys[peers, level]
 
 
 def _gather(per_set: Tensor, key: Tensor, alone: Any) -> Tensor:

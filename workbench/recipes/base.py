@@ -75,11 +75,12 @@ class Recipe:
                 f"evidence.collect(rollouts, evidence.for_recipe(recipe, ...)) or with_column(name, level, values)"
             )
 
-    def credit(self, batch: Batch, to: Level | None = None) -> Credit:
+    def credit(self, batch: Batch, to: Level | None = None, work: Work | None = None) -> Credit:
         """Compute the credit of every token, or of a level above.
 
         Args:
             batch: with the columns it needs.
+            work: on this batch, whose results are taken and added to; None starts from nothing.
             to: "token" (default where the batch has tokens), "turn" (default where it has none) or another level. A
                 chain that ends in spread("token") stops before it; any other is averaged up.
 
@@ -87,7 +88,7 @@ class Recipe:
             ValueError: missing columns (all named at once), or tokens asked of a batch without any.
         """
         self.check(batch, self.chain.needs)
-        return self._at(self.chain, Work(batch), to)
+        return self._at(self.chain, work or Work(batch), to)
 
     def credits(self, batch: Batch) -> dict[str, Credit]:
         """Compute "credit" and every stream on tokens; equal chains are computed once."""
