@@ -191,7 +191,7 @@ def test_only_logits_before_sampled_tokens_get_a_gradient(batch):
     fixed = Fixed()
     first = accumulate(fixed, recipe.objective, data, credits, weights, [part], 1.0)
     asked = torch.zeros(part.ids.shape, dtype=torch.bool)
-    asked[part.rows, part.places - 1] = True
+    asked[part.rows, part.before] = True
     moved = fixed.logits.grad.abs().sum(-1) > 0
     assert bool(moved[asked].any()) and not bool(moved[~asked].any())
     with torch.no_grad():

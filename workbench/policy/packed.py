@@ -40,7 +40,7 @@ def score_pack(model: torch.nn.Module, tree: Pack, *, limit: int = LIMIT) -> lis
         ValueError: a model this cannot be right for (says which and what to use), or a token id out of range.
         FloatingPointError: a log-prob is NaN or infinite (names sequence and token).
     """
-    base = _supported(model, int(tree.depth.max()) + 1 if len(tree) else 0)
+    base = supported(model, int(tree.depth.max()) + 1 if len(tree) else 0)
     _check_ids(base, tree)
     values = torch.zeros(len(tree.row))
     with torch.inference_mode(), _evaluating(model):
@@ -194,7 +194,7 @@ def _base(model: Any) -> Any:
     return model.get_base_model() if "peft_config" in vars(model) else model
 
 
-def _supported(model: Any, length: int) -> Any:
+def supported(model: Any, length: int) -> Any:
     """Refuse models for which a tree mask over a plain cache would give wrong numbers; return the bare causal LM."""
     base = _base(model)
     config = base.config.get_text_config()

@@ -6,6 +6,7 @@ Only sampled tokens are ever looked at, by `scores_of`, the function the engine 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -13,25 +14,54 @@ from torch import Tensor
 
 from workbench.batch import Batch
 from workbench.policy.scoring import scores_of
+from workbench.policy.token_tree import tree_mask
 from workbench.segments import seg_count, seg_max
 from workbench.trajectory import RecordError
 
 
 class Part(NamedTuple):
-    """Some whole trajectories of a batch, side by side.
+    """Some whole trajectories of a batch, in one forward pass: side by side, or merged into one tree of tokens.
 
     Args:
         tokens: int [t], which tokens of the batch these are, in order.
-        ids: int [B, L], the sequences they stand in, up to the last sampled token; 0 behind it.
-        rows, places: int [t], where each token stands in `ids`.
+        ids: int [B, L], what goes through the model; 0 where nothing stands.
+        rows, before: int [t], where the token before each stands in `ids`.
+        targets: int [t], ids of the tokens themselves.
         real: how many entries of `ids` are tokens and not padding.
+        depth, end: int [L] of a tree (B is 1): position of each token, and where its descendants end
+            (`workbench.policy.token_tree`); None where each row is a sequence.
     """
 
     tokens: Tensor
     ids: Tensor
     rows: Tensor
-    places: Tensor
+    before: Tensor
+    targets: Tensor
     real: int
+    depth: Tensor | None = None
+    end: Tensor | None = None
+
+
+def counted_trajectories(batch: Batch, counted: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Yield (trajectory, its tokens) for each with a token that counts.
+
+    Args:
+        batch: with tokens and their sequences.
+        counted: bool [T].
+
+    Raises:
+        RecordError: a sequence is not here (the rest of it is with an absent parent), or begins with a sampled token.
+    """
+    sizes = seg_count(batch.up("token", "trajectory"), batch.count("trajectory")).tolist()
+    for n, tokens in enumerate(torch.split(torch.arange(batch.count("token")), sizes)):
+        if len(tokens) and bool(counted[tokens].any()):
+            _check(batch, n, tokens)
+            yield n, tokens
+
+
+def ends_of(batch: Batch) -> Tensor:
+    """Return how much of each sequence is read: up to its last sampled token, int [number of sequences]."""
+    return seg_max(batch.token_position.double(), batch.token_sequence, len(batch.sequences)).long() + 1
 
 
 def cut(batch: Batch, counted: Tensor, micro_tokens: int, device: torch.device | str = "cpu") -> list[Part]:
@@ -49,15 +79,11 @@ def cut(batch: Batch, counted: Tensor, micro_tokens: int, device: torch.device |
     Raises:
         RecordError: a sequence is not here (the rest of it is with an absent parent), or begins with a sampled token.
     """
-    ends = seg_max(batch.token_position.double(), batch.token_sequence, len(batch.sequences)).long() + 1
-    sizes = seg_count(batch.up("token", "trajectory"), batch.count("trajectory")).tolist()
-    every = torch.split(torch.arange(batch.count("token")), sizes)
+    ends = ends_of(batch)
     found = []
-    for n, tokens in enumerate(every):
-        if len(tokens) and bool(counted[tokens].any()):
-            _check(batch, n, tokens)
-            passes = torch.unique(batch.token_sequence[tokens])
-            found.append((int(ends[passes].max()), len(passes), n, tokens))
+    for n, tokens in counted_trajectories(batch, counted):
+        passes = torch.unique(batch.token_sequence[tokens])
+        found.append((int(ends[passes].max()), len(passes), n, tokens))
     groups: list[list[Tensor]] = []
     rows = 0
     for width, height, _, tokens in sorted(found, key=lambda f: f[:3]):
@@ -74,7 +100,8 @@ def _part(batch: Batch, tokens: Tensor, ends: Tensor, device: torch.device | str
     listed = [batch.sequences[s][: int(ends[s])] for s in passes.tolist()]  # type: ignore[index]
     ids = torch.nn.utils.rnn.pad_sequence(listed, batch_first=True)
     places, real = batch.token_position[tokens], sum(len(one) for one in listed)
-    return Part(tokens, ids.to(device), rows.to(device), places.to(device), real)
+    moved = (x.to(device) for x in (ids, rows, places - 1, ids[rows, places]))
+    return Part(tokens, *moved, real)
 
 
 def _check(batch: Batch, n: int, tokens: Tensor) -> None:
@@ -87,14 +114,37 @@ def _check(batch: Batch, n: int, tokens: Tensor) -> None:
         raise RecordError(problem, trajectory=batch.trajectories[n], field="sequences")
 
 
+# ------------------------------------------------------------------------------------------------ the model
+
+
 def score(model: Any, part: Part, temperature: float, entropy: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the log-prob of each token of a part [t] and what else the objective asks of the model, with gradient.
 
-    A causal model never looks to the right, so what stands behind a sequence needs no mask. Logits begin at the first
-    that is needed: over a large vocabulary those of a common prompt are most of the memory.
+    A causal model never looks to the right, so what stands behind a sequence needs no mask. Logits are computed from
+    the first that is needed on: over a large vocabulary those of a common prompt are most of the memory.
     """
-    first = int(part.places.min()) - 1
-    kept = model(input_ids=part.ids, use_cache=False, logits_to_keep=part.ids.shape[1] - first).logits
-    logits = kept[part.rows, part.places - 1 - first]
-    found = scores_of(logits, part.ids[part.rows, part.places], temperature, 0, entropy)
+    logits = _tree_logits(model, part) if part.end is not None else _row_logits(model, part)
+    found = scores_of(logits, part.targets, temperature, 0, entropy)
     return found.logprobs.cpu(), {} if found.entropy is None else {"entropy": found.entropy.cpu()}
+
+
+def _row_logits(model: Any, part: Part) -> Tensor:
+    first = int(part.before.min())
+    kept = model(input_ids=part.ids, use_cache=False, logits_to_keep=part.ids.shape[1] - first).logits
+    return kept[part.rows, part.before - first]
+
+
+def _tree_logits(model: Any, part: Part) -> Tensor:
+    """A token sees the path that leads to it, nothing else; tokens that several trajectories share stand once."""
+    assert part.end is not None and part.depth is not None
+    nothing = torch.arange(0, device=part.ids.device)
+    mask = tree_mask(part.end, nothing, 0, len(part.end), next(model.parameters()).dtype)
+    wanted, back = torch.unique(part.before, return_inverse=True)
+    kept = model(
+        input_ids=part.ids,
+        position_ids=part.depth[None],
+        attention_mask=mask,
+        use_cache=False,
+        logits_to_keep=wanted,
+    ).logits
+    return kept[0, back]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -16,6 +16,7 @@ from workbench.seeds import seed_for
 from workbench.train.lora import Lora, add_lora
 from workbench.train.optim import adamw
 from workbench.train.reference import reference_of
+from workbench.train.trees import Pack
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Plan:
         epochs: updates a batch; from the second on the policy has moved, and the ratio to the sampling log-probs says
             how far.
         micro_tokens: tokens of one forward and backward pass; fewer need less memory, the gradient is the same.
+        pack: "tree" puts what trajectories share through the model once, "rows" pads them side by side; "auto" is trees
+            where the model takes them (`workbench.train.trees`). The gradient is the same up to rounding.
         clip: largest norm of the gradient; 0 is no limit.
         temperature, max_new_tokens: of the sampling; the learner's log-probs are at this temperature, too.
         seed: of tasks, samples and adapters.
@@ -44,6 +47,7 @@ class Plan:
     rate: float | Schedule = 3e-4
     epochs: int = 1
     micro_tokens: int = 2048
+    pack: Pack = "auto"
     clip: float = 1.0
     temperature: float = 1.0
     max_new_tokens: int = 32
@@ -58,6 +62,8 @@ class Plan:
         for name in ("steps", "groups", "size", "epochs", "micro_tokens", "max_new_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Plan.{name}: expected at least 1, got {getattr(self, name)!r}")
+        if self.pack not in get_args(Pack):
+            raise ValueError(f"Plan.pack: expected one of {get_args(Pack)}, got {self.pack!r}")
         if self.temperature <= 0:
             raise ValueError(f"Plan.temperature: expected > 0 (at 0 nothing is sampled), got {self.temperature!r}")
 

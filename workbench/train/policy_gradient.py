@@ -31,10 +31,10 @@ from workbench.seeds import seed_for
 from workbench.train.interrupt import after_step
 from workbench.train.learn import accumulate
 from workbench.train.measure import alarms, credited, kept, played
-from workbench.train.parts import cut
 from workbench.train.plan import Learner, Plan, start
 from workbench.train.record import Report, bar, open_log, save
 from workbench.train.reference import forget
+from workbench.train.trees import parts_of
 
 __all__ = ["Done", "Learner", "Plan", "learn", "one_step", "start", "train", "with_evidence"]
 
@@ -140,7 +140,7 @@ def learn(learner: Learner, recipe: Recipe, plan: Plan, batch: Batch, credits: M
     model, objective = learner.model, recipe.objective
     weights = objective.weights(batch, credits["credit"])
     counted = torch.stack([w != 0 for w in weights.values()]).any(0)
-    parts = cut(batch, counted, plan.micro_tokens, next(model.parameters()).device)
+    parts = parts_of(model, batch, counted, plan.micro_tokens, plan.pack)
     trainable = [p for p in model.parameters() if p.requires_grad]
     before = [p.detach().clone() for p in trainable] if plan.epochs > 1 else []
     passes, norms, made = [], [], 0
