@@ -1,0 +1,171 @@
+"""What the passes of an update saw of the policy: ratio, KL, entropy, clip, and which turns pulled at the weights.
+
+Everything comes from numbers that the forward and backward passes made anyway; nothing here carries a gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from workbench.batch import Batch
+from workbench.losses import LOG_RATIO_BOUND, kl_k3
+from workbench.segments import seg_sum
+
+# ------------------------------------------------------------------------------------------- what one pass saw
+
+
+class Seen(NamedTuple):
+    """The tokens of a pass that count, one number each.
+
+    Args:
+        tokens: int [t], which of the batch.
+        logprob: under the learning policy, before the update of this pass.
+        entropy: exact, of the distribution each was drawn from under that policy, in nats; None if not looked at.
+        pull: |d loss / d log p| |d log p / d logits|; None where a gradient rule puts gradients together.
+    """
+
+    tokens: Tensor
+    logprob: Tensor
+    entropy: Tensor | None
+    pull: Tensor | None
+
+    def only(self, where: Tensor) -> Seen:
+        """Return the tokens where a mask [t] holds."""
+        return Seen(*(None if x is None else x[where] for x in self))  # type: ignore[arg-type]
+
+
+def together(parts: Sequence[Seen]) -> Seen:
+    """Put the parts of a batch together; what one part lacks, all lack."""
+    columns = zip(*parts, strict=True)
+    return Seen(*(None if any(x is None for x in xs) else torch.cat(xs) for xs in columns))  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------------------- the equations
+
+
+class Ratio(NamedTuple):
+    """How far the learner's probabilities are from the sampler's; None where no log-probs were kept.
+
+    Args:
+        gap: largest | ratio - 1 | of a token.
+        mean: mean | log ratio |.
+        off: share of tokens whose ratio is further from 1 than a bound.
+    """
+
+    gap: float | None
+    mean: float | None
+    off: float | None
+
+
+def ratio_of(logprob: Tensor, old: Tensor, bound: float) -> Ratio:
+    """Measure exp(l - l_old) against 1.
+
+    Example:
+        >>> [round(x, 4) for x in ratio_of(torch.tensor([-1.0, -2.0]), torch.tensor([-1.0, -2.1]), 0.01)]
+        [0.1052, 0.05, 0.5]
+    """
+    if not len(logprob):
+        return Ratio(None, None, None)
+    log = _log_ratio(logprob, old)
+    gap = torch.expm1(log).abs()
+    return Ratio(gap.max().item(), log.abs().mean().item(), (gap > bound).double().mean().item())
+
+
+def kl_of_update(logprob: Tensor, old: Tensor) -> tuple[float, float] | None:
+    """Estimate KL(sampling policy || policy now) from the tokens that were sampled: (k1, k3); None without tokens.
+
+        k1 = mean(l_old - l)      k3 = mean(exp(l - l_old) - 1 - (l - l_old))
+
+    Both are unbiased; k1 may be negative, k3 is not and varies less.
+
+    Source: Schulman 2020, "Approximating KL divergence".
+    """
+    if not len(logprob):
+        return None
+    log = _log_ratio(logprob, old)
+    return (-log).mean().item(), (torch.expm1(log) - log).mean().item()
+
+
+def _log_ratio(logprob: Tensor, old: Tensor) -> Tensor:
+    return (logprob.double() - old.double()).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
+
+
+def pull_by_turn(pull: Tensor, turn_index: Tensor) -> list[float] | None:
+    """Return the share of each place in the trajectory in the gradient by logits; None where there is none.
+
+        share_k = sum_{t in turn k} |g_t| / sum_t |g_t|        g_t = dL/dz_t = dL/dl_t (e_y - p) / T
+
+    The exact gradient by the logits z of each token, its norm summed over tokens: what reaches the weights from there
+    may cancel or add up, which `workbench.train.turn_gradients` says exactly.
+
+    Args:
+        pull: |g_t| [t].
+        turn_index: place of each token's turn, int [t].
+
+    Example:
+        >>> pull_by_turn(torch.tensor([1.0, 2.0, 1.0]), torch.tensor([0, 1, 1]))
+        [0.25, 0.75]
+    """
+    whole = pull.double().sum()
+    if not len(pull) or not bool(whole > 0):
+        return None
+    return (seg_sum(pull.double(), turn_index, int(turn_index.max()) + 1) / whole).tolist()
+
+
+# ------------------------------------------------------------------------------------------------------ the row
+
+
+def measure(passes: Sequence[Seen], batch: Batch, bound: float) -> dict[str, Any]:
+    """Measure the passes of a step; the keys are in the glossary.
+
+    Args:
+        passes: one an epoch, in order; none if the batch had no token that counts.
+        batch: what was passed over.
+        bound: of | ratio - 1 | for `ratio_off`.
+    """
+    first, last = (passes[0], passes[-1]) if passes else (None, None)
+    before = kl_of_update(*_against(first, batch, "logprob_old"))
+    moved = kl_of_update(*_against(last, batch, "logprob_old")) if len(passes) > 1 else None
+    now, held = _against(first, batch, "logprob_ref")
+    ratio = ratio_of(*_against(first, batch, "logprob_old"), bound)
+    turns = None if first is None or first.pull is None else batch.turn_index[batch.token_turn[first.tokens]]
+    return {
+        "ratio_gap": ratio.gap,
+        "ratio_mean": ratio.mean,
+        "ratio_off": ratio.off,
+        "kl_before": before[1] if before else None,
+        "kl_update_k1": moved[0] if moved else None,
+        "kl_update_k3": moved[1] if moved else None,
+        "kl_reference": kl_k3(now, held).mean().item() if len(now) else None,
+        "entropy": first.entropy.double().mean().item() if first and first.entropy is not None else None,
+        "gradient_by_turn": pull_by_turn(first.pull, turns) if first and turns is not None else None,
+    }
+
+
+def _against(seen: Seen | None, batch: Batch, name: str) -> tuple[Tensor, Tensor]:
+    """Log-probs of the tokens seen, and the same tokens in a column; only those the column knows."""
+    column = batch.columns.get(name)
+    if seen is None or column is None:
+        return torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)
+    known = column.known[seen.tokens]
+    return seen.logprob[known].double(), column.values[seen.tokens][known].double()
+
+
+def mean_of(values: Sequence[float]) -> float | None:
+    """Return the mean; None of nothing."""
+    return sum(values) / len(values) if values else None
+
+
+def rates(row: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, float | None]:
+    """Return tokens a second of each half of a step.
+
+    Args:
+        row: with `seconds_NAME`.
+        counts: tokens that were worked on, by name.
+    """
+    spent = {name: row[f"seconds_{name}"] for name in counts}
+    return {f"tokens_per_second_{n}": round(counts[n] / spent[n], 1) if spent[n] > 0 else None for n in counts}
