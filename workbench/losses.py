@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from workbench.batch import Batch, Level
-from workbench.segments import seg_count, seg_mean
+from workbench.segments import run_starts, seg_count, seg_mean
 
 LOG_RATIO_BOUND = 20.0  # verl clamps the token log-ratio to +-20 before the exponential
 UNIT_LOG_RATIO_CAP = 10.0  # GSPO and A2TGPO cap the mean log-ratio at +10
@@ -258,15 +258,44 @@ class EntropyLoss(Loss):
         return -look.outputs["entropy"]
 
 
+def value_error(value: Tensor, target: Tensor, old: Tensor | None = None, clip: float | None = None) -> Tensor:
+    """Return the squared error of values, optionally clipped: the value gains nothing by moving further than `clip`.
+
+        (V - y)^2,    clipped:  max((V - y)^2, (V_old + clamp(V - V_old, -clip, clip) - y)^2)
+
+    Args:
+        value, target: V and y [T].
+        old: V_old [T], before the update.
+        clip: > 0; None for the plain error.
+
+    Source: the clip is that of the reference implementation of PPO (OpenAI baselines); verl keeps it (compute_value_loss).
+    """
+    plain = (value - target) ** 2
+    if clip is None or old is None:
+        return plain
+    return torch.maximum(plain, (old + (value - old).clamp(-clip, clip) - target) ** 2)
+
+
 @dataclass(frozen=True)
 class ValueLoss(Loss):
-    """Squared error of a value head against a stream of returns: (V - y)^2.
+    """Squared error of a value head against a stream of returns; see `value_error`.
 
     Args:
         target: the stream.
+        level: "token", or "turn": only at the first sampled token of each turn, 0 elsewhere; aggregate that by
+            `unit_sum("turn")`, the mean over turns.
+        clip: how far a value may gain by moving from the column `old`; None for no limit.
+        old: column of the values before the update.
     """
 
     target: str
+    level: Literal["token", "turn"] = "token"
+    clip: float | None = None
+    old: str = "value"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return () if self.clip is None else (self.old,)
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -278,7 +307,9 @@ class ValueLoss(Loss):
 
     def __call__(self, look: Look) -> Tensor:
         value = look.outputs["value"]
-        return (value - look.streams[self.target].to(value.dtype)) ** 2
+        target, old = look.streams[self.target].to(value.dtype), look.columns.get(self.old)
+        error = value_error(value, target, old, self.clip)
+        return error if self.level == "token" else error * run_starts(look.batch.token_turn)[look.tokens]
 
 
 @dataclass(frozen=True)

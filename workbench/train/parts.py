@@ -7,6 +7,7 @@ Only sampled tokens are ever looked at, by `scores_of`, the function the engine 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +17,8 @@ from workbench.batch import Batch
 from workbench.policy.scoring import scores_of
 from workbench.policy.token_tree import tree_mask
 from workbench.segments import seg_count, seg_max
+from workbench.train.glance import glance
+from workbench.train.student import computing, hidden_states, recomputing, taken_apart
 from workbench.trajectory import RecordError
 
 
@@ -118,27 +121,44 @@ def _check(batch: Batch, n: int, tokens: Tensor) -> None:
 
 
 def score(model: Any, part: Part, temperature: float, entropy: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the log-prob of each token of a part [t] and what else the objective asks of the model, with gradient.
+    """Return the log-prob of each token of a part [t] and what else the model says of it [t], with gradient.
 
-    A causal model never looks to the right, so what stands behind a sequence needs no mask. Logits are computed from
-    the first that is needed on: over a large vocabulary those of a common prompt are most of the memory.
+    A causal model never looks to the right, so what stands behind a sequence needs no mask. Logits are computed only
+    where they are needed: over a large vocabulary those of a common prompt are most of the memory.
+
+    Args:
+        model: of transformers or peft, or a `Student`.
+        part: which tokens.
+        temperature: the logits are divided by it.
+        entropy: also return the entropy of the policy at each token.
+
+    Returns:
+        (log-probs; "entropy" in nats if asked for; "value", of the state before the token, if there is a value head).
     """
-    logits = _tree_logits(model, part) if part.end is not None else _row_logits(model, part)
-    found = scores_of(logits, part.targets, temperature, 0, entropy)
-    return found.logprobs.cpu(), {} if found.entropy is None else {"entropy": found.entropy.cpu()}
+    network, head, dtype = taken_apart(model)
+    run = _tree_logits if part.end is not None else _row_logits
+    with computing(network, dtype), recomputing(network), hidden_states(network) if head else nullcontext([]) as seen:
+        logits, at = run(network, part, dtype)
+    picked = logits[at]
+    found, beside = scores_of(picked, part.targets, temperature, 0, entropy), glance(picked, part.targets, temperature)
+    outputs = {"seen_entropy": beside.entropy, "slope": beside.slope}  # without a gradient, for the metrics
+    outputs |= {} if found.entropy is None else {"entropy": found.entropy.cpu()}
+    if head is not None:
+        outputs["value"] = head(seen[0][at]).cpu()
+    return found.logprobs.cpu(), outputs
 
 
-def _row_logits(model: Any, part: Part) -> Tensor:
+def _row_logits(model: Any, part: Part, dtype: torch.dtype | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     first = int(part.before.min())
     kept = model(input_ids=part.ids, use_cache=False, logits_to_keep=part.ids.shape[1] - first).logits
-    return kept[part.rows, part.before - first]
+    return kept, (part.rows, part.before - first)
 
 
-def _tree_logits(model: Any, part: Part) -> Tensor:
+def _tree_logits(model: Any, part: Part, dtype: torch.dtype | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """A token sees the path that leads to it, nothing else; tokens that several trajectories share stand once."""
     assert part.end is not None and part.depth is not None
     nothing = torch.arange(0, device=part.ids.device)
-    mask = tree_mask(part.end, nothing, 0, len(part.end), next(model.parameters()).dtype)
+    mask = tree_mask(part.end, nothing, 0, len(part.end), dtype or next(model.parameters()).dtype)
     wanted, back = torch.unique(part.before, return_inverse=True)
     kept = model(
         input_ids=part.ids,
@@ -147,4 +167,4 @@ def _tree_logits(model: Any, part: Part) -> Tensor:
         use_cache=False,
         logits_to_keep=wanted,
     ).logits
-    return kept[0, back]
+    return kept, (part.rows, back)
