@@ -29,3 +29,10 @@ def watch(run: Any, follow: bool = False, every_s: float = 2.0) -> None:
     from workbench.view import watching
 
     watching.watch(run, follow, every_s)
+
+
+def credit_map(rollouts: Any, trajectory: int | str) -> Any:
+    """Return the credit map of one of a run's rollouts; see `workbench.runs.Run.credit_map`."""
+    from workbench import view
+
+    return view.CreditMap(rollouts, trajectory, view.payload.training_credit(rollouts))

@@ -37,7 +37,7 @@ VERBS: tuple[tuple[Callable[[argparse.Namespace], int], Callable[[argparse.Argum
     (runs.watch, runs.one_run),
     (runs.pause, runs.one_run),
     (runs.stop, runs.one_run),
-    (runs.resume, runs.one_run),
+    (runs.resume, runs.resume_arguments),
     (doctor, doctor_arguments),
 )
 """Each verb, named like its function, and what adds its arguments."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Mapping
-from typing import Any
 
 from workbench.cli.crediting import make_recipe
 from workbench.cli.saying import Problem, print_table
+from workbench.runs import Run, follow, printable
+from workbench.runs.follow import short
 
 FROM_PLAN = (
     "steps",
@@ -23,8 +22,6 @@ FROM_PLAN = (
     "max_new_tokens",
     "seed",
 )
-SHOWN = ("outcome", "collapsed", "dead_groups", "truncated")
-"""Shares that a progress line shows, beside the step and its seconds."""
 
 
 def train_arguments(one: argparse.ArgumentParser) -> None:
@@ -40,6 +37,7 @@ def train_arguments(one: argparse.ArgumentParser) -> None:
     one.add_argument("--save-every", type=int, default=0, help="steps between checkpoints (10)")
     one.add_argument("--keep-every", type=int, default=10, help="steps between kept rollouts (10); 0 keeps none")
     one.add_argument("--device", default="cpu", help="cpu or cuda")
+    one.add_argument("--dtype", default="float32", help="of the weights (float32)")
     one.add_argument("--threads", type=int, default=1, help="of torch; part of what decides the last bits")
     one.add_argument("--out", help="folder of the run (the first free runs/RECIPE-WORLD-NUMBER)")
     one.add_argument("--watch", action="store_true", help="stay and show it; Ctrl-C stops watching, not the run")
@@ -65,6 +63,7 @@ def train(options: argparse.Namespace) -> int:
         scale=Scale(device=options.device),
         threads=options.threads,
         keep_every=options.keep_every,
+        dtype=options.dtype,
     )
     print(run.path, flush=True)
     if options.watch:
@@ -88,8 +87,9 @@ def runs(options: argparse.Namespace) -> int:
     rows = []
     for run in found:
         status, metrics = run.status, run.metrics()
-        outcome = _short(metrics[-1].get("outcome")) if metrics else "-"
-        rows.append((str(run.path), status.state, f"{status.step}/{status.steps}", outcome, status.reason[:100]))
+        outcome = short(metrics[-1].get("outcome")) if metrics else "-"
+        said = (str(run.path), status.state, f"{status.step}/{status.steps}", outcome, status.reason[:100])
+        rows.append(tuple(map(printable, said)))
     print_table(("run", "state", "step", "outcome", "reason"), rows)
     return 0
 
@@ -97,6 +97,12 @@ def runs(options: argparse.Namespace) -> int:
 def one_run(one: argparse.ArgumentParser) -> None:
     """Add the folder of a run."""
     one.add_argument("folder", metavar="RUN", help="folder of the run")
+
+
+def resume_arguments(one: argparse.ArgumentParser) -> None:
+    """Add the arguments of `resume`."""
+    one_run(one)
+    one.add_argument("--rate", type=float, help="learning rate from here on (the one it had)")
 
 
 def watch(options: argparse.Namespace) -> int:
@@ -120,16 +126,14 @@ def resume(options: argparse.Namespace) -> int:
 
     run = _attach(options)
     try:
-        go_on(run.path)
+        go_on(run.path, rate=options.rate)
     except RuntimeError as error:
         raise Problem(str(error)) from error
     print(f"{run.path}: goes on", file=sys.stderr)
     return 0
 
 
-def _attach(options: argparse.Namespace) -> Any:
-    from workbench.runs import Run
-
+def _attach(options: argparse.Namespace) -> Run:
     return Run(options.folder)
 
 
@@ -143,37 +147,6 @@ def _told(options: argparse.Namespace, what: str, then: str) -> int:
     return 0
 
 
-def _follow(run: Any, poll_s: float = 0.5) -> int:
-    """Print a line for each step that is new; return 0 if the run ended well."""
-    shown, state = 0, ""
-    while True:
-        alive = run.alive  # asked first, so that the last lines are read after the last was written
-        rows, status = run.metrics(), run.status
-        shown = min(shown, len(rows))  # a resumed run has cut some
-        for row in rows[shown:]:
-            print(line(row, status.steps), flush=True)
-        shown = len(rows)
-        if status.state != state and status.state != "running":
-            print(f"{status.state} after {status.step} of {status.steps} steps", flush=True)
-        state = status.state
-        if not alive:
-            for note in (*status.notes, *filter(None, [status.reason])):
-                print(note, file=sys.stderr)
-            return 0 if status.state in ("finished", "stopped") else 1
-        time.sleep(poll_s)
-
-
-def line(row: Mapping[str, Any], steps: int) -> str:
-    """Put the metrics of a step in one line.
-
-    Example:
-        >>> line({"step": 4, "outcome": 0.25, "dead_groups": None, "seconds": 1.5, "alarms": {}}, 10)
-        'step     5/10  outcome 25%  dead groups -  1.5 s'
-    """
-    parts = [f"{name.replace('_', ' ')} {_short(row[name])}" for name in SHOWN if name in row]
-    alarms = "".join(f"\n  ! {text}" for text in row.get("alarms", {}).values())
-    return f"step {row['step'] + 1:5}/{steps}  {'  '.join(parts)}  {row['seconds']:.1f} s{alarms}"
-
-
-def _short(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0%}"
+def _follow(run: Run) -> int:
+    """Show a run until it ends; return 0 if it ended well."""
+    return 0 if follow(run).state in ("finished", "stopped") else 1

@@ -39,6 +39,7 @@ from workbench.runs.files import (
 
 if TYPE_CHECKING:
     from workbench.rollouts import Rollouts
+from workbench.runs.follow import follow, printable
 
 __all__ = [
     "LIVING",
@@ -49,6 +50,7 @@ __all__ = [
     "Scale",
     "State",
     "Status",
+    "follow",
     "is_locked",
     "list",
     "lock",
@@ -279,6 +281,15 @@ class Run:
         """
         show.watch(self, follow, every_s)
 
+    def credit_map(self, trajectory: int | str = 0, step: int | None = None) -> Any:
+        """Return one kept rollout, turn by turn, with the credit it taught with: a `workbench.view.CreditMap`.
+
+        Args:
+            trajectory: its id, or its position.
+            step: whose rollouts, counted from 0; None is the newest that was kept.
+        """
+        return show.credit_map(self.rollouts(step), trajectory)
+
     def __repr__(self) -> str:
         status = self.status
         tail = f": {status.reason}" if status.reason else ""
@@ -301,16 +312,6 @@ class Runs(tuple[Run, ...]):
 def list(folder: str | Path = "runs") -> Runs:
     """Return the runs in a folder, by name."""
     return Runs(Run(path.parent) for path in sorted(Path(folder).glob("*/launch.json")))
-
-
-def printable(text: str) -> str:
-    """Return text that a terminal cannot take for commands: what is not seen, or reorders, stands as its code point.
-
-    Example:
-        >>> printable("red \\x1b[31m")
-        'red ⟦U+001B⟧[31m'
-    """
-    return "".join(c if c.isprintable() or c in "\n\t" else f"⟦U+{ord(c):04X}⟧" for c in text)
 
 
 def _number(path: Path) -> int:
@@ -337,4 +338,4 @@ def _status_of(path: Path) -> Status:
 
 
 def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**12 else None

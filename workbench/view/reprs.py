@@ -11,8 +11,10 @@ from workbench.credit import Credit, Node, TraceStep
 from workbench.objective import Objective
 from workbench.recipes.base import Recipe
 from workbench.rollouts import Rollouts
+from workbench.runs import Run, Runs
 from workbench.trajectory import Example, Group, Message, Pair, Part, Sequence, Span, ToolCall, Trajectory, Turn
 from workbench.view import html, payload
+from workbench.view.html import run as html_run
 from workbench.view.html.parts import PAGE_BYTES, REPR_BYTES
 from workbench.view.payload import cards
 from workbench.view.payload.records import TEXT_LIMIT
@@ -57,6 +59,8 @@ def _rollouts(r: Rollouts, limit: int) -> Picture:
 # From type to (thing, characters of a message) -> picture. The first that fits counts.
 PICTURES: tuple[tuple[type, Callable[[Any, int], Picture]], ...] = (
     (Rollouts, _rollouts),
+    (Run, lambda run, limit: Picture(payload.look(run, newest=0 if limit <= TEXT_LIMIT else 16), html_run.run)),
+    (Runs, lambda found, limit: Picture(payload.runs(found), html_run.runs)),
     (Group, lambda g, limit: _rollouts(Rollouts(g.trajectories), limit)),
     (Trajectory, lambda t, limit: Picture(payload.transcript(t, limit=limit), html.transcript)),
     (Turn, lambda t, limit: Picture(payload.turn(t, None, limit), html.turn)),

@@ -7,8 +7,10 @@ from typing import Any
 
 from workbench.view import palette
 from workbench.view.escape import one_line, visible
+from workbench.view.html import run as html_run
 from workbench.view.html.parts import count, facts, words
 from workbench.view.html.transcript import story_facts
+from workbench.view.payload import course
 
 
 def plain_text(payload: dict[str, Any]) -> str:
@@ -71,7 +73,33 @@ def _transcript(p: dict[str, Any]) -> str:
     return "\n".join([f"{p['id']}: {story_facts(p)}", *lines])
 
 
+def _run(p: dict[str, Any]) -> str:
+    now, rows = p["status"], p["metrics"]["rows"]
+    lines = [f"{now['name']}: {now['state']}", html_run.going(now, rows), now["reason"], p["metrics"]["problem"]]
+    lines += [f"! {a['kind']}: {a['text']} (since step {a['since']})" for a in course.alarms(rows) if a["now"]]
+    lines += now["notes"]
+    if rows:
+        first, last = slice(0, html_run.WINDOW), slice(max(0, len(rows) - html_run.WINDOW), None)
+        head = ["measure", f"first {min(html_run.WINDOW, len(rows))}", f"last {min(html_run.WINDOW, len(rows))}", ""]
+        table = [
+            [name, html_run.value(key, rows[first]), html_run.value(key, rows[last]), html_run.spark(key, rows)]
+            for key, name, _ in html_run.MEASURES
+            if any(row.get(key) is not None for row in rows)
+        ]
+        lines.append(aligned([head, *table]))
+    lines += [f"{code}  {what}" for code, what in (html_run.DO[ask] for ask in now["can"])]
+    return "\n".join(line for line in lines if line)
+
+
+def _runs(p: dict[str, Any]) -> str:
+    rows = [["run", "state", "step", "reason"]]
+    rows += [[r["name"], r["state"], f"{r['step']}/{r['steps']}", one_line(r["reason"], 80)] for r in p["rows"]]
+    return aligned(rows) if p["rows"] else "no runs"
+
+
 _MAKERS = {
+    "run": _run,
+    "runs": _runs,
     "card": lambda p: f"{p['title']}: {facts(*p['facts'])}",
     "credit_map": _credit_map,
     "method_table": _method_table,

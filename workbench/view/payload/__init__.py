@@ -3,16 +3,20 @@
 from workbench.view.payload.formula import objective, recipe, tree
 from workbench.view.payload.maps import credit_map, group_overview, method_table, position, ribbons, turn_frame
 from workbench.view.payload.records import message, transcript, turn
+from workbench.view.payload.run import look, runs, training_credit
 
 __all__ = [
     "credit_map",
     "group_overview",
+    "look",
     "message",
     "method_table",
     "objective",
     "position",
     "recipe",
     "ribbons",
+    "runs",
+    "training_credit",
     "transcript",
     "tree",
     "turn",
