@@ -26,9 +26,9 @@ def html_page(thing: Any, path: str | Path, **options: Any) -> Path:
 
 def watch(run: Any, follow: bool = False, every_s: float = 2.0) -> None:
     """Show a run once, or until it ends; see `workbench.runs.Run.watch`."""
-    from workbench.view import watching
+    from workbench import view
 
-    watching.watch(run, follow, every_s)
+    view.watch(run, follow, every_s)
 
 
 def credit_map(rollouts: Any, trajectory: int | str) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 from workbench.view import html, payload
 from workbench.view.maps import CreditMap, Overview, Ribbons, View, credits_of, write_page
 from workbench.view.reprs import picture
+from workbench.view.watching import RunView, watch
 
 
 def mimebundle(thing: Any) -> dict[str, str]:
@@ -41,4 +42,16 @@ def html_page(thing: Any, path: str | Path, title: str | None = None, lead: str 
     return write_page(path, str(shown), things, lead)
 
 
-__all__ = ["CreditMap", "Overview", "Ribbons", "View", "credits_of", "html", "html_page", "mimebundle", "payload"]
+__all__ = [
+    "CreditMap",
+    "Overview",
+    "Ribbons",
+    "RunView",
+    "View",
+    "credits_of",
+    "html",
+    "html_page",
+    "mimebundle",
+    "payload",
+    "watch",
+]
