@@ -255,7 +255,8 @@ def run_sync(work: Coroutine[Any, Any, Result]) -> Result:
 async def _group_record(provider: Evidence, group: Group, cache: Store, gate: asyncio.Semaphore) -> Record:
     name = cache.key(provider, group)
     async with gate:
-        if (kept := cache.get(name)) is not None:
+        # what remembers is asked anew: a kept result would leave its memory as it was
+        if not provider.state() and (kept := cache.get(name)) is not None:
             return kept
         meter, start = Meter(), time.perf_counter()
         columns = await provider.compute(group, meter)
