@@ -179,8 +179,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, help="folder for the weights, the tokenizer and the metrics")
     parser.add_argument("--model", default="tiny", help="tiny (from nothing), or a Hugging Face id or folder")
     parser.add_argument("--demonstrations", type=int, default=16384, help="tasks that are played (default: 16384)")
-    parser.add_argument("--hops", type=int, nargs="+", default=[1, 2, 3], help="of the tasks, in equal parts (1 2 3)")
+    parser.add_argument("--hops", type=int, nargs="+", default=[1, 2, 3], help="or clues, in equal parts (1 2 3)")
     parser.add_argument("--error-rate", type=float, default=0.4, help="share of mistaken turns (default: 0.4)")
+    parser.add_argument("--items", type=int, help="of a facet world (its default)")
+    parser.add_argument("--misread", type=float, default=0.0, help="how often some words are read as others (never)")
     parser.add_argument("--steps", type=int, default=Plan.steps)
     parser.add_argument("--batch", type=int, default=Plan.batch)
     parser.add_argument("--micro-batch", type=int, default=Plan.micro_batch)
@@ -192,7 +194,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     torch.set_num_threads(asked.threads)
     model, tokenizer = start(asked.model, asked.seed)
-    examples = demonstrations(asked.world, tokenizer, asked.demonstrations, asked.error_rate, asked.seed, asked.hops)
+    knobs = {} if asked.items is None else {"items": asked.items}
+    examples = demonstrations(
+        asked.world, tokenizer, asked.demonstrations, asked.error_rate, asked.seed, asked.hops, asked.misread, knobs
+    )
     plan = Plan(
         steps=asked.steps,
         batch=asked.batch,

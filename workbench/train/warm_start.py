@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench import envs
 from workbench.envs.base import Task
+from workbench.envs.demonstrate import imperfect_demonstration, spoiled_lookup
+from workbench.envs.facet import spoiled
+from workbench.envs.misread import with_misreading
 from workbench.policy.renderers import PlainText
 from workbench.seeds import seed_for
 from workbench.trajectory import Example, Trajectory
 from workbench.transforms import imitate, with_tokens
 
 REASON = "warm start: imperfect demonstration"
+LENGTH = {"facet": "clues"}
+"""The knob for the number of searches a question takes, where it is not called hops."""
+SPOIL = {"chain": spoiled_lookup, "known": spoiled_lookup, "facet": spoiled}
+"""What makes a random mistake, for worlds whose script can be given the habit of misreading."""
 
 
 def demonstrations(
-    world: str, tokenizer: Any, count: int, error_rate: float, seed: int, hops: Sequence[int] = (3,)
+    world: str,
+    tokenizer: Any,
+    count: int,
+    error_rate: float,
+    seed: int,
+    hops: Sequence[int] = (3,),
+    misread: float = 0.0,
+    knobs: Mapping[str, Any] | None = None,
 ) -> list[Example]:
     """Play `count` training tasks of a world by script and return them as examples; mistakes are learned, too.
 
@@ -27,8 +41,10 @@ def demonstrations(
         count: tasks, each played once.
         error_rate: share of turns the script spoils.
         seed: of tasks and mistakes.
-        hops: searches a question takes; each value gets an equal part of the tasks. Short ones teach to copy an
-            answer long before a chain of three is ever followed to its end.
+        hops: searches a question takes (in "facet": its clues); each value gets an equal part of the tasks. Short ones
+            teach to copy an answer long before a chain of three is ever followed to its end.
+        misread: how often the script reads some words as others; see `workbench.envs.misread`.
+        knobs: other knobs of the world.
 
     Raises:
         ValueError: the world has no scripted player.
@@ -37,20 +53,27 @@ def demonstrations(
 
     made: list[Example] = []
     for number, length in enumerate(hops):
-        env: Any = envs.load(world, hops=length)
+        env: Any = envs.load(world, **{**(knobs or {}), LENGTH.get(world, "hops"): length})
         if not hasattr(env, "imperfect_demonstration"):
             raise ValueError(f"world {world!r} has no scripted player (a method `imperfect_demonstration`)")
+        if misread and world not in SPOIL:
+            raise ValueError(f"world {world!r}: misreading is known for {sorted(SPOIL)}; use misread 0")
         renderer = PlainText(tokenizer, tools=env.tools)
         share = count // len(hops) + (number < count % len(hops))
         tasks = tqdm(env.tasks("train", share, seed), desc=f"demonstrations, {length} hops", delay=2.0, mininterval=1.0)
-        played = (_play(env, task, renderer, error_rate, seed) for task in tasks)
+        played = (_play(env, task, renderer, error_rate, seed, misread) for task in tasks)
         made += imitate(played, origins=("forced",), reason=REASON)
     return made
 
 
-def _play(env: Any, task: Task, renderer: PlainText, error_rate: float, seed: int) -> Trajectory:
+def _play(env: Any, task: Task, renderer: PlainText, error_rate: float, seed: int, misread: float) -> Trajectory:
     rng = random.Random(seed_for("demonstration", seed, task.id))
-    return with_tokens(env.imperfect_demonstration(task, rng, error_rate), renderer, env.tools)
+    if misread:
+        choose = with_misreading(SPOIL[task.id.partition("-")[0]], error_rate, misread)
+        played = imperfect_demonstration(env, task, rng, 1.0, choose)
+    else:
+        played = env.imperfect_demonstration(task, rng, error_rate)
+    return with_tokens(played, renderer, env.tools)
 
 
 def start(name: str, seed: int) -> tuple[Any, Any]:
