@@ -35,12 +35,15 @@ from workbench.rollouts import Rollouts
 from workbench.train import sft
 from workbench.train.learn import accumulate
 from workbench.train.parts import cut, score
+from workbench.train.trees import cut_trees
 from workbench.trajectory import Example
 from workbench.transforms import imitate
 
 
-def all_parts(batch: Batch, micro_tokens: int = 10**6) -> Any:
-    return cut(batch, torch.ones(batch.count("token"), dtype=torch.bool), micro_tokens)
+def all_parts(batch: Batch, pack: str = "rows") -> Any:
+    """Every token of a batch, in one pass: side by side, or as one tree."""
+    every = torch.ones(batch.count("token"), dtype=torch.bool)
+    return cut(batch, every, 10**6) if pack == "rows" else cut_trees(batch, every, 10**6, 1e9)
 
 
 def alone(model: Any, batch: Batch, token: int) -> torch.Tensor:
@@ -77,16 +80,19 @@ def test_turns_that_must_not_be_trained() -> None:
     assert example.weights == (0.0, 0.0, 0.0, 1.0, 0.0)
 
 
-def test_loss_mask_is_no_attention_mask() -> None:
+@pytest.mark.parametrize("pack", ["rows", "tree"])
+def test_loss_mask_is_no_attention_mask(pack: str) -> None:
     """What is not trained is still read: the log-prob of a token depends on the observation before it."""
     policy, rollouts = played(pulls=3)
     batch, model = rollouts.batch(), policy.engine.model
-    (part,) = all_parts(batch)
+    (part,) = all_parts(batch, pack)
     found, _ = score(model, part, 1.0)
     by_hand = torch.stack([alone(model, batch, t) for t in range(batch.count("token"))])
     assert torch.allclose(found, by_hand, atol=1e-5)
-    other = part._replace(ids=part.ids.clone())
-    other.ids[:, 2] = (other.ids[:, 2] + 1) % 3  # the first observation
+    read = [ids.clone() for ids in batch.sequences]  # type: ignore[union-attr]
+    for ids in read:
+        ids[2] = (ids[2] + 1) % 3  # the first observation
+    (other,) = all_parts(replace(batch, sequences=tuple(read)), pack)
     late = batch.token_position[part.tokens] > 2
     assert (score(model, other, 1.0)[0] - found)[late].abs().min() > 1e-4
     ids = torch.tensor([5, 6, 7])
@@ -96,14 +102,15 @@ def test_loss_mask_is_no_attention_mask() -> None:
     assert loss == pytest.approx(-small(input_ids=ids[None, :2]).logits[0, -1].log_softmax(-1)[7].item(), abs=1e-5)
 
 
-def test_padding_is_known_by_length() -> None:
+@pytest.mark.parametrize("pack", ["rows", "tree"])
+def test_padding_is_known_by_length(pack: str) -> None:
     """Token 0 is a token like any other: in a prompt, as an action, at the end."""
     stories = (story("a", [[-1.0] * 2]), story("b", [[-1.0] * 5]))
     batch, model = batch_of(*stories), llama(12)
     zero = tuple(torch.where(ids % 3 == 1, 0, ids) for ids in batch.sequences)  # type: ignore[operator]
     batch = replace(batch, sequences=zero)
     assert any(0 in ids for ids in zero)
-    (part,) = all_parts(batch)
+    (part,) = all_parts(batch, pack)
     found, _ = score(model, part, 1.0)
     by_hand = torch.stack([alone(model, batch, t) for t in range(batch.count("token"))])
     assert torch.allclose(found, by_hand, atol=1e-5)
