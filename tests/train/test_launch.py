@@ -50,7 +50,7 @@ def nobody_trains_on(tmp_path):
 def contents(run: Run) -> dict[str, object]:
     """Everything a resumed run must have in common with an uninterrupted one."""
     last = run.checkpoints[-1]
-    rows = [{k: v for k, v in row.items() if not k.startswith("seconds")} for row in run.metrics()]
+    rows = [{k: v for k, v in row.items() if not k.startswith(("seconds", "tokens_per_second"))} for row in run.metrics()]
     lines = [(p.name, (p / "trajectories-00000.jsonl").read_bytes()) for p in run.trajectories]
     state = json.loads((last / "state.json").read_text())
     return {

@@ -16,6 +16,7 @@ from workbench.credit import (
     chain,
     constant,
     drop,
+    fewer_than,
     read,
     same_level,
     spread,
@@ -169,6 +170,8 @@ def dapo(
 
         A_i = (R_i - mean_j R_j) / (std_j R_j + eps)  if the group's outcomes are not all equal, else dropped
 
+    A group with fewer than two known outcomes is dropped, too, for that reason.
+
     Args:
         low, high: clip half-widths (clip-higher).
         max_length, cache: of the soft overlong penalty in tokens; None for no penalty.
@@ -178,7 +181,8 @@ def dapo(
     Holds: every credited group has a non-zero spread. The filter looks at the outcomes before the penalty.
     Source: Yu et al. 2025, arXiv:2503.14476, Eqs. 8-13.
     """
-    signal = [read("outcome"), drop(constant(task), "all outcomes of the group equal")]
+    unknown = drop(fewer_than(2, task), "fewer than two known outcomes in the group")
+    signal = [read("outcome"), unknown, drop(constant(task), "all outcomes of the group equal")]
     penalty = [] if max_length is None else [soft_overlong(max_length, cache)]
     credit = chain(*signal, *penalty, zscore(task, eps=eps), spread("token"))
     return Recipe("dapo", credit, clipped(low, high, aggregate=token_mean), refill=True)

@@ -5,7 +5,8 @@ Denominators are of the whole batch, so the gradient does not depend on how the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from workbench.batch import Batch
 from workbench.credit import Credit
 from workbench.objective import Objective, Result
 from workbench.train.parts import Part, score
+from workbench.train.seen import Seen, together
 
 # -------------------------------------------------------------------------------------------------- gradient
 
@@ -28,13 +30,13 @@ class Passed:
         loss: of the whole batch.
         terms: each term of it, before its weight.
         clip_share: share of the credited tokens whose gradient the clip removes.
-        ratio_gap: largest | ratio to the sampling policy - 1 | of a counted token; None where no log-probs were kept.
+        seen: the tokens that count, and what the policy said of them.
     """
 
     loss: float
     terms: Mapping[str, float]
     clip_share: float
-    ratio_gap: float | None
+    seen: Seen
 
 
 def accumulate(
@@ -60,10 +62,12 @@ def accumulate(
     """
     trainable = [p for p in model.parameters() if p.requires_grad]
     streams = {name: credit for name, credit in credits.items() if name != "credit"}
-    results, gaps = [], []
+    results, seen = [], []
     by_term: dict[str, Tensor] = {}
     for part in parts:
         logprob, outputs = score(model, part, temperature, "entropy" in objective.outputs)
+        if logprob.requires_grad:
+            logprob.retain_grad()  # what the loss asks of each token, for `gradient_by_turn`
         result = objective(
             logprob, batch, credits["credit"], streams, tokens=part.tokens, outputs=outputs, weights=weights
         )
@@ -74,11 +78,11 @@ def accumulate(
             for name, gradient in gradients(result.terms, trainable).items():
                 by_term[name] = by_term[name] + gradient if name in by_term else gradient
         results.append(_without_graph(result))
-        gaps.append(_gap(logprob.detach(), batch, part, weights))
+        seen.append(_seen(logprob, outputs, part, weights))
     if by_term:
         _put(objective.gradient(by_term, torch.linalg.vector_norm, batch.step), trainable)
     _check_gradients(trainable, model, objective, batch, credits, weights, parts, temperature)
-    return _summed(results, [gap for gap in gaps if gap is not None])
+    return _summed(results, together(seen))
 
 
 def gradients(terms: Mapping[str, Tensor], trainable: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -101,19 +105,30 @@ def _without_graph(result: Result) -> Result:
     return result._replace(loss=result.loss.detach(), terms=terms)
 
 
-def _summed(results: Sequence[Result], gaps: Sequence[float]) -> Passed:
+def _summed(results: Sequence[Result], seen: Seen) -> Passed:
     terms = {name: sum(r.terms[name].item() for r in results) for name in results[0].terms}
     clipped, counted = sum(r.clip_share * r.counted for r in results), sum(r.counted for r in results)
-    return Passed(sum(r.loss.item() for r in results), terms, clipped / max(counted, 1), max(gaps, default=None))
+    return Passed(sum(r.loss.item() for r in results), terms, clipped / max(counted, 1), seen)
 
 
-def _gap(logprob: Tensor, batch: Batch, part: Part, weights: Mapping[str, Tensor]) -> float | None:
-    column = batch.columns.get("logprob_old")
-    if column is None:
-        return None
-    counted = torch.stack([w[part.tokens] != 0 for w in weights.values()]).any(0) & column.known[part.tokens]
-    ratio = torch.exp(logprob - column.values[part.tokens].to(logprob))[counted]
-    return (ratio - 1).abs().max().item() if len(ratio) else None
+def _seen(logprob: Tensor, outputs: Mapping[str, Tensor], part: Part, weights: Mapping[str, Tensor]) -> Seen:
+    counted = torch.stack([w[part.tokens] != 0 for w in weights.values()]).any(0)
+    slope, asked = outputs.get("slope"), logprob.grad
+    pull = None if slope is None or asked is None else asked.abs() * slope
+    return Seen(part.tokens, logprob.detach(), outputs.get("seen_entropy"), pull).only(counted)
+
+
+def remember(weights: Sequence[Tensor], optimiser: torch.optim.Optimizer) -> Callable[[], None]:
+    """Return a call that puts weights and optimiser back to what they are now."""
+    kept, state = [w.detach().clone() for w in weights], copy.deepcopy(optimiser.state_dict())
+
+    def put_back() -> None:
+        with torch.no_grad():
+            for w, good in zip(weights, kept, strict=True):
+                w.copy_(good)
+        optimiser.load_state_dict(state)
+
+    return put_back
 
 
 # -------------------------------------------------------------------------------------------- what went wrong

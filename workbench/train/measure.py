@@ -1,50 +1,42 @@
 """What a step of training is measured by, and when it should make somebody look up. Pure functions of its data.
 
-A share is in [0, 1]; None stands where a number would say nothing (no known outcome, no credit).
+Every key of a row is defined in `workbench.train.glossary`. A share is in [0, 1]; None stands where a number would say
+nothing (no known outcome, no credit).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from workbench.batch import Batch
-from workbench.compare import cause_of_collapse, collapse, wilson
+from workbench.compare import collapse
 from workbench.credit import Credit
 from workbench.rollouts import Rollouts
 from workbench.segments import seg_count, seg_mean, seg_sum
-from workbench.trajectory import Trajectory
-
-LARGEST_GAP = 1e-3  # of the ratio from 1 before an update, in float32
+from workbench.train.outcomes import causes, counted, outcome_and_reward, shaping_only
+from workbench.trajectory import Trajectory, Turn
 
 # ------------------------------------------------------------------------------------------------- the numbers
 
 
 def played(rollouts: Rollouts) -> dict[str, Any]:
-    """Measure rollouts: outcome, collapse, length, what went wrong.
-
-    Returns:
-        outcome: mean of the known outcomes, of `outcome_n`; low, high: Wilson's interval where all are 0 or 1.
-        collapsed: share of groups whose outcomes are all equal; `collapse_causes` counts groups by cause, `forecast`
-            is the share to be expected of independent draws.
-        turns, tokens: sampled, a rollout.
-        truncated: share of rollouts that a limit ended.
-        malformed: share of turns without a readable call.
-        failed: share of rollouts that the environment ended by an error.
-        surprise: mean -log p of the sampled tokens, which estimates the entropy of the policy.
-    """
+    """Measure rollouts: outcome, collapse and its causes, length, what went wrong."""
     batch = rollouts.batch()
     groups, count = collapse(batch), max(len(rollouts), 1)
     old = batch["logprob_old"]
     turns = [turn for t in rollouts for turn in t.turns]
+    says = groups.share.share == groups.share.share  # not nan: some outcome is known
     return {
-        **_outcome(batch),
+        **outcome_and_reward(batch),
         "groups": batch.count("group"),
-        "collapsed": _known(groups.share.share),
-        "collapse_causes": dict(groups.causes),
+        "collapsed": groups.share.share if says else None,
+        "collapsed_low": groups.share.low if says else None,
+        "collapsed_high": groups.share.high if says else None,
+        "collapse_causes": counted(causes(rollouts)),
         "forecast": groups.forecast,
         "turns": len(turns) / count,
         "tokens": batch.count("token") / count,
@@ -55,47 +47,27 @@ def played(rollouts: Rollouts) -> dict[str, Any]:
     }
 
 
-def _outcome(batch: Batch) -> dict[str, Any]:
-    column = batch["outcome"]
-    x = column.values[column.known].double()
-    if not len(x):
-        return {"outcome": None, "outcome_low": None, "outcome_high": None, "outcome_n": 0}
-    binary = bool(((x == 0) | (x == 1)).all())
-    bounds = wilson(int(x.sum()), len(x)) if binary else (None, None, None)
-    return {"outcome": x.mean().item(), "outcome_low": bounds[1], "outcome_high": bounds[2], "outcome_n": len(x)}
-
-
-def _reads(turn: Any) -> bool:
+def _reads(turn: Turn) -> bool:
     return bool(turn.action.calls) and all(call.error is None for call in turn.action.calls)
 
 
-def _known(value: float) -> float | None:
-    return None if value != value else value
-
-
 def credited(batch: Batch, credit: Credit) -> dict[str, Any]:
-    """Measure the credit of the sampled tokens.
-
-    Returns:
-        tokens_known, tokens_unknown, tokens_dropped: what became of them; `drop_reasons` counts the last by reason.
-        groups_dropped: groups without a token of known credit.
-        dead_groups: share of groups without a token of known, non-zero credit.
-        advantage_scale: mean |A| over known tokens; advantage_largest: its maximum.
-        sign_balance: (tokens with A > 0 - tokens with A < 0) / both, in [-1, 1].
-        concentration: of |A| over the turns of a trajectory, 0: all turns alike, 1: all on one; mean over
-            trajectories of two turns or more that have any.
-    """
+    """Measure the credit of the sampled tokens: what is known, dropped or dead; its size, sign, spread over turns."""
     counts = credit.counts()
     drops = {reason: counts[reason] for reason in credit.reasons}
     a = credit.values[credit.known]
     up, down = int((a > 0).sum()), int((a < 0).sum())
+    lives = living(batch, credit)
+    shaped = shaping_only(batch, lives)
     return {
         "tokens_known": counts["known"],
         "tokens_unknown": counts["unknown"],
         "tokens_dropped": sum(drops.values()),
         "drop_reasons": drops,
         "groups_dropped": int((~kept(batch, credit)).sum()),
-        "dead_groups": 1 - living(batch, credit).double().mean().item(),
+        "dead_groups": 1 - lives.double().mean().item(),
+        "shaping_only": sum(shaped.values()) / max(batch.count("group"), 1),
+        "shaping_only_causes": shaped,
         "advantage_scale": a.abs().mean().item() if len(a) else None,
         "advantage_largest": a.abs().max().item() if len(a) else None,
         "sign_balance": (up - down) / (up + down) if up + down else None,
@@ -134,49 +106,136 @@ def concentration(batch: Batch, credit: Credit) -> float | None:
 # -------------------------------------------------------------------------------------------------- the alarms
 
 
+class Bound(NamedTuple):
+    """How far the learner's probabilities may be from the sampler's before an update.
+
+    Args:
+        gap: largest | ratio - 1 | of a token.
+        mean: mean | log ratio |.
+    """
+
+    gap: float
+    mean: float
+
+
+BOUNDS = {
+    torch.float64: Bound(1e-3, 1e-4),
+    torch.float32: Bound(1e-3, 1e-4),
+    torch.float16: Bound(0.2, 0.02),
+    torch.bfloat16: Bound(1.0, 0.08),
+}
+"""By the dtype the model computes in. Sampling adds up in another order than learning, and rounding is all that may
+differ: on 192 tokens of SmolLM2 the mean was 3e-6 in float32, 0.006 in float16 and 0.041 in bfloat16 (largest gap 2e-5,
+0.03, 0.25), and 0.09 to 0.10 in each where the learner's temperature was wrong by a twentieth."""
+
+MANY = 0.9
+"""Share of truncated rollouts from which on a step without any reward is put down to them."""
+
+
 def alarms(rollouts: Rollouts, row: Mapping[str, Any], dtype: torch.dtype) -> dict[str, str]:
-    """Return what is wrong with a step, by kind, each with the likely fix."""
-    out = {}
-    if row["truncated"] == 1.0:
-        out["truncated"] = f"every rollout was truncated: {_why_truncated(rollouts.trajectories)}"
-    if row["failed"] == 1.0:
-        reason = rollouts[0].stop_reason
-        out["failed"] = f"every rollout failed in the environment ({reason}); mend it and play one by hand first"
-    if row["dead_groups"] == 1.0:
-        out["dead"] = f"no group has any credit: {_why_dead(rollouts)}"
-    if row["rounds"] > 1 and row["groups_dropped"]:
-        out["refill"] = (
-            f"after sampling {row['rounds']} times {row['groups_dropped']} groups are still dropped, and the update "
-            "goes on without them; raise refills or size, or take tasks that are sometimes solved"
-        )
-    if dtype == torch.float32 and (row.get("ratio_gap") or 0.0) > LARGEST_GAP:
-        out["ratio"] = (
-            f"before the update the learner's probabilities differ from the sampler's (ratio {row['ratio_gap']:.2g} "
-            "away from 1): sampler and learner must have the same weights, temperature and tokens"
-        )
-    return out
+    """Return what is wrong with a step, by kind, each with the likely fix.
+
+    Args:
+        rollouts: all that was played.
+        row: the metrics of the step.
+        dtype: the model computes in it; decides how far the ratio may be from 1.
+    """
+    found = {
+        "truncated": _truncated(rollouts, row),
+        "failed": _failed(rollouts, row),
+        "dead": f"no group has any credit: {_why_dead(rollouts, row)}" if row["dead_groups"] == 1.0 else None,
+        "refill": _refill(row),
+        "skipped": _skipped(row),
+        "ratio": _ratio(row, BOUNDS.get(dtype, BOUNDS[torch.bfloat16]), dtype),
+    }
+    return {kind: text for kind, text in found.items() if text is not None}
+
+
+def _truncated(rollouts: Rollouts, row: Mapping[str, Any]) -> str | None:
+    if row["truncated"] < 1.0 and (row["truncated"] <= MANY or any(t.outcome for t in rollouts)):
+        return None
+    share = f"{row['truncated']:.0%} of the rollouts were truncated and none has any reward"
+    many = "every rollout was truncated" if row["truncated"] == 1.0 else share
+    return f"{many}: {_why_truncated(rollouts.trajectories)}"
+
+
+def _failed(rollouts: Rollouts, row: Mapping[str, Any]) -> str | None:
+    if row["failed"] <= 0.5:
+        return None
+    many = "every rollout" if row["failed"] == 1.0 else f"{row['failed']:.0%} of the rollouts"
+    reason = next(t.stop_reason for t in rollouts if t.stop_reason.startswith("error"))
+    return f"{many} failed in the environment ({reason}); mend it and play one by hand first"
+
+
+def _refill(row: Mapping[str, Any]) -> str | None:
+    if row["rounds"] <= 1 or not row["groups_dropped"]:
+        return None
+    return (
+        f"after sampling {row['rounds']} times {row['groups_dropped']} groups are still dropped, and the update goes "
+        "on without them; raise refills or size, or take tasks that are sometimes solved"
+    )
+
+
+def _skipped(row: Mapping[str, Any]) -> str | None:
+    """Say that passes changed nothing although there is credit; without credit `dead` says it."""
+    if not row.get("updates_skipped") or row["dead_groups"] == 1.0:
+        return None
+    return (
+        f"{row['updates_skipped']} of {row['updates'] + row['updates_skipped']} passes changed nothing although there "
+        "is credit: their gradient is exactly 0, most likely because every token is clipped; lower the rate or epochs, "
+        "or widen the clip"
+    )
+
+
+def _ratio(row: Mapping[str, Any], bound: Bound, dtype: torch.dtype) -> str | None:
+    gap, mean = row.get("ratio_gap") or 0.0, row.get("ratio_mean") or 0.0
+    if gap <= bound.gap and mean <= bound.mean:
+        return None
+    kind = str(dtype).removeprefix("torch.")
+    return (
+        f"before the update the learner's probabilities differ from the sampler's (ratio up to {gap:.2g} away from 1, "
+        f"{mean:.2g} on average in its logarithm; {kind} explains {bound.gap:g} and {bound.mean:g}): sampler and "
+        "learner must have the same weights, temperature and tokens"
+    )
 
 
 def _why_truncated(trajectories: tuple[Trajectory, ...]) -> str:
     cut = sum(turn.stop_reason == "length" for t in trajectories for turn in t.turns)
     if 2 * cut > sum(len(t.turns) for t in trajectories):
         return "most turns ran out of tokens; raise max_new_tokens, or see whether the policy ever stops"
-    if any(t.stop_reason == "max_tokens" for t in trajectories):
+    ended = [t.stop_reason for t in trajectories if t.truncated]
+    if 2 * ended.count("max_tokens") > len(ended):
         return "episodes outgrew what the model can read; shorten observations or the prompt, or take fewer turns"
     return "episodes ran out of turns; raise max_turns of the world, or warm-start the policy on finished episodes"
 
 
-def _why_dead(rollouts: Rollouts) -> str:
-    causes = cause_of_collapse(rollouts.batch())
-    if causes.count("unknown") == len(causes):
-        return "no outcome is known; look at `stop_reason` of the rollouts, or at what the world gives as outcome"
-    if causes.count("all solved") == len(causes):
-        return "all tasks are solved every time; take harder ones"
-    if causes.count("all failed") == len(causes):
-        return (
-            "every rollout of every task failed; take easier tasks (fewer hops), a better warm start, larger groups, "
-            "or a recipe that credits turns before the outcome"
-        )
-    if causes.count("varied"):
-        return "outcomes differ, yet the recipe credits nothing; look at recipe.trace(batch)"
-    return f"outcomes never differ inside a group ({', '.join(sorted(set(causes)))}); raise size or the temperature"
+FIXES = {
+    "all solved": "all tasks are solved every time; take harder ones",
+    "all failed": "every rollout of every task failed; take easier tasks (fewer hops), a better warm start, larger "
+    "groups, or a recipe that credits turns before the outcome",
+    "unparsable": "every rollout ended on calls that cannot be read; look at one, then mend prompt, template or "
+    "parser, or warm-start the policy on well-formed calls",
+    "unknown": "no outcome is known; look at `stop_reason` of the rollouts, or at what the world gives as outcome",
+    "single survivor": "each group has a single rollout with a known outcome, which nothing can be compared with; "
+    "raise size, or find out why the others have none (`stop_reason`)",
+}
+"""What to do where all groups are dead by one cause."""
+
+
+def _why_dead(rollouts: Rollouts, row: Mapping[str, Any]) -> str:
+    found = causes(rollouts)
+    if set(found) == {"all truncated"}:
+        return f"every rollout of every task was cut off; {_why_truncated(rollouts.trajectories)}"
+    if set(found) <= {"all failed", "all truncated", "unparsable"} and len(set(found)) > 1:
+        return f"{FIXES['all failed']} ({_listed(counted(found))})"
+    if len(set(found)) == 1 and found[0] in FIXES:
+        return FIXES[found[0]]
+    if "varied" in found:
+        drops = row.get("drop_reasons") or {}
+        dropped = f" ({_listed(drops)} tokens were dropped)" if drops else ""
+        return f"outcomes differ, yet the recipe credits nothing{dropped}; look at recipe.trace(batch)"
+    return f"outcomes never differ inside a group ({_listed(counted(found))}); raise size or the temperature"
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}: {n}" for name, n in sorted(counts.items()))

@@ -29,11 +29,12 @@ from workbench.rollout import play
 from workbench.rollouts import Rollouts
 from workbench.seeds import seed_for
 from workbench.train.interrupt import after_step
-from workbench.train.learn import accumulate
-from workbench.train.measure import alarms, credited, kept, played
+from workbench.train.learn import accumulate, remember
+from workbench.train.measure import BOUNDS, alarms, credited, kept, played
 from workbench.train.plan import Learner, Plan, start
 from workbench.train.record import Report, bar, open_log, save
 from workbench.train.reference import forget
+from workbench.train.seen import mean_of, measure, timed
 from workbench.train.trees import parts_of
 
 __all__ = ["Done", "Learner", "Plan", "learn", "one_step", "start", "train", "with_evidence"]
@@ -75,7 +76,7 @@ def train(
         evidence: providers that win over those the recipe's columns have by default.
 
     Returns:
-        (policy with the trained weights; metrics: one dict a step, see `workbench.train.measure`).
+        (policy with the trained weights; metrics: one dict a step, see `workbench.train.glossary`).
 
     Raises:
         FloatingPointError: a loss or gradient is not finite; names step and term. The weights are those of the last
@@ -131,18 +132,18 @@ def one_step(
     with _timed(seconds, "learn"):
         row |= learn(learner, recipe, plan, batch, credits)
     row["alarms"] = alarms(every, row, next(learner.model.parameters()).dtype)
-    row |= {f"seconds_{name}": round(spent, 4) for name, spent in seconds.items()}
-    return Done(every, used, credits, {**row, "seconds": round(sum(seconds.values()), 4)})
+    counts = dict.fromkeys(seconds, batch.count("token")) | {"rollout": every.batch().count("token")}
+    return Done(every, used, credits, row | timed(seconds, counts))
 
 
 def learn(learner: Learner, recipe: Recipe, plan: Plan, batch: Batch, credits: Mapping[str, Credit]) -> dict[str, Any]:
-    """Update the weights on a batch, `epochs` times; measure the first pass's ratio and the mean of the rest."""
+    """Update the weights on a batch, `epochs` times; measure what the passes saw."""
     model, objective = learner.model, recipe.objective
     weights = objective.weights(batch, credits["credit"])
     counted = torch.stack([w != 0 for w in weights.values()]).any(0)
     parts = parts_of(model, batch, counted, plan.micro_tokens, plan.pack)
     trainable = [p for p in model.parameters() if p.requires_grad]
-    before = [p.detach().clone() for p in trainable] if plan.epochs > 1 else []
+    put_back = remember(trainable, learner.optimiser) if plan.epochs > 1 else None
     passes, norms, made = [], [], 0
     try:
         for _ in range(plan.epochs if parts else 0):
@@ -159,22 +160,22 @@ def learn(learner: Learner, recipe: Recipe, plan: Plan, batch: Batch, credits: M
             # else nothing speaks: a step would still move the weights, by the optimiser's momentum and weight decay
             learner.optimiser.zero_grad(set_to_none=True)
     except FloatingPointError as error:
-        with torch.no_grad():
-            for p, good in zip(trainable, before, strict=False):  # a single update was not made yet
-                p.copy_(good)
+        if put_back is not None:  # else the only update was not made yet
+            put_back()
         learner.optimiser.zero_grad(set_to_none=True)
         problem = f"step {batch.step}, update {len(norms) + 1} of {plan.epochs}: {error}"
-        raise FloatingPointError(f"{problem}; weights are those before the step; lower the rate") from error
+        kept_are = "weights and optimiser are those before the step"
+        raise FloatingPointError(f"{problem}; {kept_are}; lower the rate") from error
     finally:
         learner.policy.engine.load(None)  # the weights changed in place: what was cached of the old ones is void
     return {
         "updates": made,
         "updates_skipped": plan.epochs - made,
-        "loss": _mean([p.loss for p in passes]),
-        **{f"loss_{term.name}": _mean([p.terms[term.name] for p in passes]) for term in objective.terms},
-        "clip_share": _mean([p.clip_share for p in passes]),
-        "ratio_gap": passes[0].ratio_gap if passes else None,
-        "gradient_norm": _mean(norms),
+        "loss": mean_of([p.loss for p in passes]),
+        **{f"loss_{term.name}": mean_of([p.terms[term.name] for p in passes]) for term in objective.terms},
+        "clip_share": mean_of([p.clip_share for p in passes]),
+        "gradient_norm": mean_of(norms),
+        **measure([p.seen for p in passes], batch, BOUNDS[next(model.parameters()).dtype].gap),
         "padding": 1 - sum(p.real for p in parts) / max(sum(p.ids.numel() for p in parts), 1),
     }
 
@@ -228,10 +229,6 @@ def _quiet(done: int, total: int, text: str) -> None:
 
 def _short(value: float | None) -> str:
     return "-" if value is None else f"{value:.0%}"
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
 
 
 def _warn(step: int, now: Mapping[str, str], before: Sequence[str]) -> tuple[str, ...]:

@@ -160,12 +160,26 @@ def mean_of(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def rates(row: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, float | None]:
-    """Return tokens a second of each half of a step.
+def timed(seconds: Mapping[str, float], tokens: Mapping[str, int]) -> dict[str, float | None]:
+    """Return what a step took: `seconds_NAME`, `seconds` in all, and `tokens_per_second_NAME`.
 
     Args:
-        row: with `seconds_NAME`.
-        counts: tokens that were worked on, by name.
+        seconds: of each part of a step.
+        tokens: sampled tokens it worked on, by the same names.
+
+    Example:
+        >>> timed({"learn": 0.5}, {"learn": 100})
+        {'seconds_learn': 0.5, 'seconds': 0.5, 'tokens_per_second_learn': 200.0}
     """
-    spent = {name: row[f"seconds_{name}"] for name in counts}
-    return {f"tokens_per_second_{n}": round(counts[n] / spent[n], 1) if spent[n] > 0 else None for n in counts}
+    spent = {f"seconds_{name}": round(s, 4) for name, s in seconds.items()}
+    speed = {f"tokens_per_second_{n}": round(tokens[n] / s, 1) if s > 0 else None for n, s in seconds.items()}
+    return {**spent, "seconds": round(sum(seconds.values()), 4), **speed}
+
+
+TIMES = ("seconds", "tokens_per_second")
+"""How the keys begin whose values depend on the machine and its load; all others are equal for equal seeds."""
+
+
+def timeless(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row without what depends on the machine's speed."""
+    return {name: value for name, value in row.items() if not name.startswith(TIMES)}
