@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from workbench.view import html, payload
-from workbench.view.maps import CreditMap, Overview, Ribbons, View, credits_of, write_page
+from workbench.view.base import View
+from workbench.view.link import Link, Selection
+from workbench.view.maps import CreditMap, Overview, Ribbons, credits_of, write_page
 from workbench.view.reprs import picture
 from workbench.view.watching import RunView, watch
 
@@ -26,7 +28,7 @@ def mimebundle(thing: Any) -> dict[str, str]:
 
 
 def html_page(thing: Any, path: str | Path, title: str | None = None, lead: str = "") -> Path:
-    """Write one offline HTML file, without script, in light and dark.
+    """Write one offline HTML file, in light and dark; the views in it are interactive and share their selection.
 
     Args:
         thing: anything that displays itself, or a list of such things, shown below each other.
@@ -44,9 +46,11 @@ def html_page(thing: Any, path: str | Path, title: str | None = None, lead: str 
 
 __all__ = [
     "CreditMap",
+    "Link",
     "Overview",
     "Ribbons",
     "RunView",
+    "Selection",
     "View",
     "credits_of",
     "html",

@@ -1,7 +1,6 @@
 """The views one asks for by name: a credit map, an overview, the ribbons of a recipe.
 
-Each holds rollouts and credits, makes its payload when it is shown, and shows it as static HTML, as a page or as a
-frame. Interactive layers extend these classes; the static one always stays below them.
+Each holds rollouts and credits and makes its payload when it is shown. What they share is in `base.py`.
 """
 
 from __future__ import annotations
@@ -14,10 +13,12 @@ from workbench.credit import Credit
 from workbench.recipes.base import Recipe
 from workbench.rollouts import Rollouts
 from workbench.view import html, payload
+from workbench.view.base import View
 from workbench.view.escape import one_line
 from workbench.view.html.parts import PAGE_BYTES
-from workbench.view.page import page
+from workbench.view.page import island, page
 from workbench.view.reprs import PAGE_TEXT, Picture
+from workbench.view.sources import page_script
 from workbench.view.words import plain_text
 
 if TYPE_CHECKING:
@@ -64,40 +65,6 @@ def _unique(name: str, taken: Iterable[str]) -> str:
     return candidate
 
 
-class View:
-    """What all named views do: show themselves, become a page, become a frame."""
-
-    title = "View"
-
-    def picture(self, *, wide: bool = False) -> Picture:
-        """Return payload and maker; `wide` asks for all that a page has room for."""
-        raise NotImplementedError
-
-    @property
-    def payload(self) -> dict[str, Any]:
-        """The JSON-able data of the picture."""
-        return self.picture().data
-
-    def html(self, budget: int = PAGE_BYTES) -> str:
-        """Return the static HTML as a fragment of at most `budget` bytes."""
-        picture = self.picture(wide=True)
-        return str(picture.make(picture.data, budget))
-
-    def to_html(self, path: str | Path, title: str | None = None, lead: str = "") -> Path:
-        """Write one offline HTML file; return its path."""
-        return write_page(path, title or self.title, [self], lead)
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return what is shown, and what is not, as a data frame."""
-        raise NotImplementedError
-
-    def __repr__(self) -> str:
-        return self.picture().bundle()["text/plain"]
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        return self.picture().bundle()
-
-
 class CreditMap(View):
     """One rollout under several methods: bars by turn, and the text washed by credit.
 
@@ -121,9 +88,9 @@ class CreditMap(View):
         data = payload.credit_map(self.rollouts, self.trajectory, self.credits, self.scale, **sizes)
         return Picture(data, html.credit_map)
 
-    def to_frame(self) -> pd.DataFrame:
+    def frame(self, state: Mapping[str, Any]) -> pd.DataFrame:
         """Return one row a turn and method of this rollout: trajectory, turn, method, value, status."""
-        frame = Overview(self.rollouts, self.credits).to_frame()
+        frame = Overview(self.rollouts, self.credits).frame({})
         identity = self.rollouts.trajectories[payload.position(self.rollouts, self.trajectory)].id
         return frame[frame["trajectory"] == identity].reset_index(drop=True)
 
@@ -145,7 +112,7 @@ class Overview(View):
     def picture(self, *, wide: bool = False) -> Picture:
         return Picture(payload.group_overview(self.rollouts, self.credits, self.scale, self.rows), html.group_overview)
 
-    def to_frame(self) -> pd.DataFrame:
+    def frame(self, state: Mapping[str, Any]) -> pd.DataFrame:
         """Return one row a turn and method of all rollouts: trajectory, turn, method, value, status."""
         import pandas as pd
 
@@ -171,7 +138,7 @@ class Ribbons(View):
         name = getattr(self.recipe, "name", "")
         return Picture(payload.ribbons(self.rollouts, self.trajectory, self.trace, name), html.ribbons)
 
-    def to_frame(self) -> pd.DataFrame:
+    def frame(self, state: Mapping[str, Any]) -> pd.DataFrame:
         """Return one row a stage and turn of this rollout: step, stage, level, turn, value, status."""
         import pandas as pd
 
@@ -195,13 +162,23 @@ def _value(step: dict[str, Any], k: int) -> dict[str, Any]:
 
 
 def write_page(path: str | Path, title: str, things: list[Any], lead: str = "") -> Path:
-    """Write things below each other on one offline page of at most about 2 MB; return its path."""
+    """Write things below each other on one offline page, interactive where they can be; return its path.
+
+    The views of a page share their selection.
+    """
     from workbench.view.reprs import picture
 
     budget = PAGE_BYTES // max(1, len(things))
-    pictures = [t.picture(wide=True) if isinstance(t, View) else picture(t, PAGE_TEXT) for t in things]
+    sections, kinds = [], []
+    for thing in things:
+        made = thing.picture(wide=True) if isinstance(thing, View) else picture(thing, PAGE_TEXT)
+        body = made.make(made.data, budget)
+        if isinstance(thing, View) and thing.kind:
+            kinds.append(thing.kind)
+            body = island(body, thing.kind, thing.title, thing.interactive(), thing.state)
+        sections.append((one_line(plain_text(made.data).partition("\n")[0], 120), body))
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    sections = [(one_line(plain_text(p.data).partition("\n")[0], 120), p.make(p.data, budget)) for p in pictures]
-    path.write_text(page(title, sections, lead), encoding="utf-8")
+    script = page_script(tuple(dict.fromkeys(kinds))) if kinds else ""
+    path.write_text(page(title, sections, lead, script), encoding="utf-8")
     return path

@@ -1,10 +1,19 @@
-"""One offline HTML file around a view: its own light and dark colours, no script, no network."""
+"""One offline HTML file around views: its own light and dark colours, no network; a script only if a view needs it."""
 
 from __future__ import annotations
 
-from workbench.view.escape import esc
+from typing import Any
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+from workbench.view.escape import esc, json_for_html
+from workbench.view.pack import pack, zipped
+from workbench.view.tags import Markup, el
+
+# Nothing is fetched, from nowhere. `blob:` is what saving a picture or a table of a view takes.
+SEALED = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+SCRIPTED = (
+    "default-src 'none'; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; img-src data: blob:; "
+    "base-uri 'none'; form-action 'none'"
+)
 
 STYLE = """
 :root { color-scheme: light dark; }
@@ -20,21 +29,31 @@ summary:focus-visible { outline: 2px solid rgba(0,114,178,.8); outline-offset: 2
 """
 
 
-def page(title: str, sections: list[tuple[str, str]], lead: str = "") -> str:
+def island(static: str, kind: str, title: str, payload: dict[str, Any], state: dict[str, Any]) -> Markup:
+    """Return a view's static HTML, followed by the payload of its interactive layer, which the page's script draws."""
+    spec = {"kind": kind, "title": title, "link": "page", "state": state, "zip": zipped(pack(payload))}
+    data = Markup(f'<script type="application/json" class="cw-data">{json_for_html(spec)}</script>')
+    return Markup(el("div", Markup(static), attrs={"class": "cw-static"}) + data)
+
+
+def page(title: str, sections: list[tuple[str, str]], lead: str = "", script: str = "") -> str:
     """Return a whole HTML document.
 
     Args:
         title: of the document and its first heading.
         sections: (what it shows in a few words, its HTML), in order.
         lead: one sentence under the title.
+        script: of ours, from `sources.page_script`; "" for a page that runs none.
     """
+    policy = SCRIPTED if script else SEALED
+    code = f"<script>\n{script}</script>\n" if script else ""
     opening = f"<p>{esc(lead)}</p>" if lead else ""
     body = "\n".join(f'<section aria-label="{esc(name)}">{section}</section>' for name, section in sections)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{esc(POLICY)}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{esc(policy)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{esc(title)}</title>\n<style>{STYLE}</style>\n</head>\n"
-        f"<body>\n<main>\n<header><h1>{esc(title)}</h1>{opening}</header>\n{body}\n</main>\n</body>\n</html>\n"
+        f"<body>\n<main>\n<header><h1>{esc(title)}</h1>{opening}</header>\n{body}\n</main>\n{code}</body>\n</html>\n"
     )
