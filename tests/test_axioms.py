@@ -66,7 +66,10 @@ def specimen(seed: int) -> Batch:
     ):
         known = torch.ones(len(values), dtype=torch.bool) if level == "trajectory" else some(len(values))
         batch = batch.with_column(name, level, values, known)
-    return batch.with_column("state", "turn", ints(3, k))
+    batch = batch.with_column("state", "turn", ints(3, k))
+    for name, level, count in (("value", "token", t), ("turn_value", "turn", k)):
+        batch = batch.with_column(name, level, torch.rand(count, generator=draw).double(), some(count))
+    return batch
 
 
 ROWS = [(row, name) for row in ALL for name in row.recipes]

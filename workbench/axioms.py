@@ -365,6 +365,8 @@ NAMED: Mapping[str, Axiom] = {
         unknown_policy("gold_logprob", "next"),
         unknown_policy("gold_logprob", "known"),
         unknown_policy("token_reward", "unknown"),
+        unknown_policy("value", "unknown"),
+        unknown_policy("turn_value", "unknown"),
         reduces_to(grpo_released(), states_met_once),
     )
 }

@@ -166,7 +166,7 @@ BASELINES: tuple[Method, ...] = (
         "B8",
         "PPO, GAE over tokens",
         ("recipe", "evidence"),
-        "planned",
+        "runs",
         Card(
             "Proximal Policy Optimization Algorithms",
             2017,
@@ -174,12 +174,17 @@ BASELINES: tuple[Method, ...] = (
             "a value head guesses the return at every token; credit is the smoothed surprise",
             "textbook",
         ),
+        recipes=("ppo",),
+        axioms=(
+            "unknown_policy(outcome, unknown)",
+            "unknown_policy(value, unknown)",
+        ),
     ),
     Method(
         "B9",
         "PPO, GAE over turns",
         ("recipe", "evidence"),
-        "planned",
+        "runs",
         Card(
             "Turn-PPO: Turn-Level Advantage Estimation with PPO",
             2025,
@@ -187,6 +192,11 @@ BASELINES: tuple[Method, ...] = (
             "the same with one value a turn: a turn is one action",
             "named beside ST-PPO, which is another method; paper not read",
             "everything beyond values and GAE at turn boundaries",
+        ),
+        recipes=("ppo_turn",),
+        axioms=(
+            "unknown_policy(outcome, unknown)",
+            "unknown_policy(turn_value, unknown)",
         ),
     ),
     Method(

@@ -2,6 +2,7 @@
 
 from workbench.recipes._released import a2tgpo_released, igpo_released, igpo_released_2025
 from workbench.recipes.base import Recipe
+from workbench.recipes.critic import ppo, ppo_turn
 from workbench.recipes.gold import a2tgpo, igpo
 from workbench.recipes.outcome import (
     dapo,
@@ -33,6 +34,8 @@ __all__ = [
     "igpo_released_2025",
     "matchtir",
     "matchtir_released",
+    "ppo",
+    "ppo_turn",
     "reinforce",
     "rloo",
     "rloo_released",

@@ -1,6 +1,6 @@
 """Checkpoints: weights and optimiser as safetensors, whole or not there at all, the last good one always kept.
 
-    step-00000010/weights.safetensors        what learns (with adapters: these alone), by name
+    step-00000010/weights.safetensors        what learns (with adapters: these alone; and a value head), by name
                   optimiser.safetensors      state of AdamW, "<number of the parameter>.<name>"
                   state.json                 step, version of the weights, state of evidence, sha256 of the other files
 
@@ -30,11 +30,20 @@ KEPT = 2
 
 
 def tensors_of(learner: Learner) -> dict[str, Tensor]:
-    """Return what a step changes in the model, by name."""
+    """Return what a step changes in the model and its value head, by name."""
     stored = learner.model.state_dict(keep_vars=True)
     buffers = {name: b for name, b in learner.model.named_buffers() if name in stored}
     learned = {name: p for name, p in learner.model.named_parameters() if p.requires_grad}
-    return {name: tensor.detach() for name, tensor in {**buffers, **learned}.items()}
+    head = {} if learner.head is None else {f"value_head.{n}": p for n, p in learner.head.named_parameters()}
+    return {name: tensor.detach() for name, tensor in {**buffers, **learned, **head}.items()}
+
+
+def save_head(path: Path, learner: Learner) -> None:
+    """Write the value head, if there is one, to a file of its own: `policy.load` takes a model without one."""
+    from safetensors.torch import save as to_bytes
+
+    if learner.head is not None:
+        _write(path, to_bytes({name: p.detach().contiguous() for name, p in learner.head.named_parameters()}))
 
 
 def fingerprint(learner: Learner) -> str:

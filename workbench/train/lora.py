@@ -49,3 +49,20 @@ def add_lora(model: Any, lora: Lora, seed: int = 0) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return get_peft_model(model, config)
+
+
+def check_lora(model: Any, lora: Lora) -> None:
+    """Refuse adapters other than those a model has already: they would be ignored, and nobody would know.
+
+    Raises:
+        ValueError: rank, alpha or dropout differ; says which.
+    """
+    config = model.peft_config[model.active_adapter]
+    there = {"rank": config.r, "alpha": config.lora_alpha, "dropout": config.lora_dropout}
+    other = {name: have for name, have in there.items() if have != getattr(lora, name)}
+    if other:
+        asked = {name: getattr(lora, name) for name in other}
+        raise ValueError(
+            f"Plan.lora: the policy has adapters already, with {other}; asked were {asked}. Train those (lora=None or "
+            "the same settings), or merge them first (model.merge_and_unload())"
+        )

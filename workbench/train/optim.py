@@ -31,8 +31,20 @@ def rate_at(step: int, steps: int, rate: float, warmup: int, floor: float = 0.1)
     return rate * (floor + (1 - floor) * (1 + math.cos(math.pi * done)) / 2)
 
 
-def adamw(model: Any, betas: tuple[float, float], weight_decay: float) -> torch.optim.AdamW:
-    """Return AdamW over what is trainable; matrices decay, gains and biases do not.
+def adamw(
+    model: Any,
+    betas: tuple[float, float],
+    weight_decay: float,
+    head: torch.nn.Module | None = None,
+    head_rate: float = 1.0,
+) -> torch.optim.AdamW:
+    """Return AdamW over what is trainable; matrices decay, gains and biases do not; fused on a GPU.
+
+    Args:
+        model: its parameters that require a gradient.
+        betas, weight_decay: of AdamW.
+        head: trained wholly beside the model.
+        head_rate: the head's learning rate as a multiple of the model's (`scale` of its groups, see `set_rate`).
 
     Raises:
         ValueError: nothing is trainable.
@@ -40,8 +52,17 @@ def adamw(model: Any, betas: tuple[float, float], weight_decay: float) -> torch.
     trainable = [p for p in model.parameters() if p.requires_grad]
     if not trainable:
         raise ValueError("no parameter of the model requires a gradient; unfreeze it or add an adapter")
-    groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=0.0, betas=betas, foreach=False)
+    groups = []
+    parts = [(trainable, 1.0)] + ([] if head is None else [(list(head.parameters()), head_rate)])
+    for parameters, scale in parts:
+        wide, flat = [p for p in parameters if p.ndim >= 2], [p for p in parameters if p.ndim < 2]
+        for some, decay in ((wide, weight_decay), (flat, 0.0)):
+            groups.append({"params": some, "weight_decay": decay, "scale": scale})
+    how = {"fused": True} if all(p.device.type == "cuda" for p in trainable) else {"foreach": False}
+    return torch.optim.AdamW(groups, lr=0.0, betas=betas, **how)
+
+
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of every group: `rate` times the group's scale."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group.get("scale", 1.0)

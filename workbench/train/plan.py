@@ -13,9 +13,10 @@ from workbench.evidence import Evidence
 from workbench.policy.base import Policy
 from workbench.recipes import Recipe
 from workbench.seeds import seed_for
-from workbench.train.lora import Lora, add_lora
+from workbench.train.lora import Lora, add_lora, check_lora
 from workbench.train.optim import adamw
 from workbench.train.reference import reference_of
+from workbench.train.student import Student, Trunk, ValueHead, head_for
 from workbench.train.trees import Pack
 
 
@@ -37,6 +38,13 @@ class Plan:
         seed: of tasks, samples and adapters.
         lora: train adapters and freeze the rest; None trains all that requires a gradient.
         betas, weight_decay: of AdamW.
+        value_trunk: where a recipe reads values: "shared": the value loss also teaches the model; "detached": its head
+            reads the last hidden state as it is.
+        value_rate: learning rate of the value head, as a multiple of `rate`.
+        autocast: "bfloat16" computes matrix products of the learner in it, weights stay what they are; "" does not. The
+            engine samples without: ratios before the update are then 1 up to rounding of that dtype only.
+        checkpointing: layers forget what they computed and compute it again in the backward pass: less memory, about a
+            third more time, the same gradient.
         refills: where a recipe wants dropped groups replaced, how often a step may sample again.
         save_every: steps between checkpoints; 0 is only at the end.
     """
@@ -55,6 +63,10 @@ class Plan:
     lora: Lora | None = None
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.0
+    value_trunk: Trunk = "shared"
+    value_rate: float = 1.0
+    autocast: str = ""
+    checkpointing: bool = False
     refills: int = 4
     save_every: int = 0
 
@@ -64,6 +76,10 @@ class Plan:
                 raise ValueError(f"Plan.{name}: expected at least 1, got {getattr(self, name)!r}")
         if self.pack not in get_args(Pack):
             raise ValueError(f"Plan.pack: expected one of {get_args(Pack)}, got {self.pack!r}")
+        if self.value_trunk not in get_args(Trunk):
+            raise ValueError(f"Plan.value_trunk: expected one of {get_args(Trunk)}, got {self.value_trunk!r}")
+        if self.autocast not in ("", "bfloat16", "float16"):
+            raise ValueError(f"Plan.autocast: expected 'bfloat16', 'float16' or '', got {self.autocast!r}")
         if self.temperature <= 0:
             raise ValueError(f"Plan.temperature: expected > 0 (at 0 nothing is sampled), got {self.temperature!r}")
 
@@ -81,12 +97,27 @@ class Learner:
         model: who learns: of transformers, or of peft with adapters.
         optimiser: of what is trainable.
         reference: whom a KL term holds on to; None where no term asks.
+        head: guesses returns from the model's last hidden state; None where nothing reads values.
+        autocast: dtype of the learner's matrix products; None for that of the weights.
     """
 
     policy: Policy
     model: Any
     optimiser: torch.optim.Optimizer
     reference: Policy | None = None
+    head: ValueHead | None = None
+    autocast: torch.dtype | None = None
+
+    @property
+    def student(self) -> Any:
+        """What a step differentiates: the model, with its value head and its precision where it has them."""
+        plain = self.head is None and self.autocast is None
+        return self.model if plain else Student(self.model, self.head, self.autocast)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The coarsest dtype of a forward pass."""
+        return self.autocast or next(self.model.parameters()).dtype
 
 
 def start(policy: Policy, recipe: Recipe, plan: Plan, evidence: Sequence[Evidence] = ()) -> Learner:
@@ -99,13 +130,21 @@ def start(policy: Policy, recipe: Recipe, plan: Plan, evidence: Sequence[Evidenc
     engine: Any = policy.engine
     if not isinstance(getattr(engine, "model", None), torch.nn.Module):
         raise TypeError(f"{policy.name}: needs an engine with a model in this process, got {type(engine).__name__}")
-    if lacking := set(recipe.objective.outputs) - {"entropy"}:
-        raise NotImplementedError(f"{recipe.name}: no model here gives {sorted(lacking)} per token, only 'entropy'")
-    if plan.lora is not None and not hasattr(engine.model, "disable_adapter"):
+    if lacking := set(recipe.objective.outputs) - {"entropy", "value"}:
+        raise NotImplementedError(f"{recipe.name}: no model here gives {sorted(lacking)} per token")
+    if plan.lora is not None and hasattr(engine.model, "disable_adapter"):
+        check_lora(engine.model, plan.lora)
+    elif plan.lora is not None:
         engine.model = add_lora(engine.model, plan.lora, seed_for("lora", plan.seed))
         engine.load(None)
+    model = engine.model
+    model.eval()  # dropout would make the learner another policy than the one that sampled
+    if plan.checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     provided = {name for one in evidence for name in one.provides}
     held = "logprob_ref" in recipe.needs and "logprob_ref" not in provided
-    engine.model.eval()  # dropout would make the learner another policy than the one that sampled
-    optimiser = adamw(engine.model, plan.betas, plan.weight_decay)
-    return Learner(policy, engine.model, optimiser, reference_of(policy, engine.model) if held else None)
+    guesses = "value" in recipe.objective.outputs or bool({"value", "turn_value"} & set(recipe.needs) - provided)
+    head = head_for(model, plan.value_trunk) if guesses else None
+    optimiser = adamw(model, plan.betas, plan.weight_decay, head, plan.value_rate)
+    reference = reference_of(policy, model) if held else None
+    return Learner(policy, model, optimiser, reference, head, getattr(torch, plan.autocast) if plan.autocast else None)

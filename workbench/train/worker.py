@@ -124,6 +124,7 @@ def _work(job: Job, say: Callable[..., None], told_to_end: Callable[[], bool]) -
         step += 1
         say("running", step)
     _export(job.path / "weights", learner)
+    checkpoint.save_head(job.path / "value_head.safetensors", learner)
     return "finished" if step == job.plan.steps else "stopped", step
 
 
