@@ -28,14 +28,17 @@ from workbench.recipes import Recipe
 from workbench.rollout import play
 from workbench.rollouts import Rollouts
 from workbench.seeds import seed_for
+from workbench.train.checkpoint import save_head
 from workbench.train.interrupt import after_step
 from workbench.train.learn import accumulate, remember
 from workbench.train.measure import BOUNDS, alarms, credited, kept, played
+from workbench.train.optim import set_rate
 from workbench.train.plan import Learner, Plan, start
 from workbench.train.record import Report, bar, open_log, save
 from workbench.train.reference import forget
 from workbench.train.seen import mean_of, measure, timed
 from workbench.train.trees import parts_of
+from workbench.train.values import with_values
 
 __all__ = ["Done", "Learner", "Plan", "learn", "one_step", "start", "train", "with_evidence"]
 
@@ -102,6 +105,7 @@ def train(
         close()
         if out is not None and metrics:
             save(learner.model, Path(out), plan, metrics)
+            save_head(Path(out) / "value_head.safetensors", learner)
     return policy, metrics
 
 
@@ -131,29 +135,28 @@ def one_step(
     row |= credited(batch, credits["credit"])
     with _timed(seconds, "learn"):
         row |= learn(learner, recipe, plan, batch, credits)
-    row["alarms"] = alarms(every, row, next(learner.model.parameters()).dtype)
+    row["alarms"] = alarms(every, row, learner.dtype)
     counts = dict.fromkeys(seconds, batch.count("token")) | {"rollout": every.batch().count("token")}
     return Done(every, used, credits, row | timed(seconds, counts))
 
 
 def learn(learner: Learner, recipe: Recipe, plan: Plan, batch: Batch, credits: Mapping[str, Credit]) -> dict[str, Any]:
     """Update the weights on a batch, `epochs` times; measure what the passes saw."""
-    model, objective = learner.model, recipe.objective
+    student, objective = learner.student, recipe.objective
     weights = objective.weights(batch, credits["credit"])
     counted = torch.stack([w != 0 for w in weights.values()]).any(0)
-    parts = parts_of(model, batch, counted, plan.micro_tokens, plan.pack)
-    trainable = [p for p in model.parameters() if p.requires_grad]
+    parts = parts_of(learner.model, batch, counted, plan.micro_tokens, plan.pack)
+    trainable = [p for p in student.parameters() if p.requires_grad]
     put_back = remember(trainable, learner.optimiser) if plan.epochs > 1 else None
     passes, norms, made = [], [], 0
     try:
         for _ in range(plan.epochs if parts else 0):
-            passes.append(accumulate(model, objective, batch, credits, weights, parts, plan.temperature))
+            passes.append(accumulate(student, objective, batch, credits, weights, parts, plan.temperature))
             norm = torch.nn.utils.clip_grad_norm_(trainable, plan.clip or math.inf).item()
             if not math.isfinite(norm):
                 raise FloatingPointError("the gradient's norm is too large for its dtype")
             norms.append(norm)
-            for group in learner.optimiser.param_groups:
-                group["lr"] = plan.rate_at(batch.step)
+            set_rate(learner.optimiser, plan.rate_at(batch.step))
             if any(p.grad is not None and bool(p.grad.any()) for p in trainable):
                 learner.optimiser.step()
                 made += 1
@@ -175,7 +178,7 @@ def learn(learner: Learner, recipe: Recipe, plan: Plan, batch: Batch, credits: M
         **{f"loss_{term.name}": mean_of([p.terms[term.name] for p in passes]) for term in objective.terms},
         "clip_share": mean_of([p.clip_share for p in passes]),
         "gradient_norm": mean_of(norms),
-        **measure([p.seen for p in passes], batch, BOUNDS[next(model.parameters()).dtype].gap),
+        **measure([p.seen for p in passes], batch, BOUNDS[learner.dtype].gap),
         "padding": 1 - sum(p.real for p in parts) / max(sum(p.ids.numel() for p in parts), 1),
     }
 
@@ -210,9 +213,9 @@ def _play(
 def with_evidence(
     rollouts: Rollouts, learner: Learner, recipe: Recipe, plan: Plan, given: Sequence[Evidence] = ()
 ) -> Rollouts:
-    """Fill the columns a recipe trains on: by the providers given, by the reference, then by default ones."""
+    """Fill the columns a recipe trains on: by the providers given, the reference, the value head, then default ones."""
     ours = [SampledLogprobs(learner.reference, "logprob_ref", plan.temperature)] if learner.reference else []
-    rollouts = collect(rollouts, [*given, *ours])
+    rollouts = with_values(collect(rollouts, [*given, *ours]), learner, recipe, plan)
     return collect(rollouts, for_recipe(recipe, rollouts, policy=learner.policy, training=True))
 
 
