@@ -97,7 +97,19 @@ def _runs(p: dict[str, Any]) -> str:
     return aligned(rows) if p["rows"] else "no runs"
 
 
+def _turn_heat(p: dict[str, Any]) -> str:
+    columns = range(min(12, len(p["methods"][0]["means"]) if p["methods"] else 0))
+    decimals = palette.digits(p["scale"]["full"])
+    rows = [["mean credit", *[f"turn {k}" for k in columns]]]
+    for m in p["methods"]:
+        said = ["no credit" if m["means"][k] is None else palette.number(m["means"][k], decimals) for k in columns]
+        rows.append([m["name"], *said])
+    wide = f"\n({p['width'] - len(columns)} more turns)" if p["width"] > len(columns) and p["methods"] else ""
+    return f"{count(p['shown'], 'rollout')} by up to {count(p['width'], 'turn')}\n{aligned(rows)}{wide}"
+
+
 _MAKERS = {
+    "turn_heat": _turn_heat,
     "run": _run,
     "runs": _runs,
     "card": lambda p: f"{p['title']}: {facts(*p['facts'])}",

@@ -3,6 +3,7 @@
 from workbench.view.html.cards import card
 from workbench.view.html.credit_map import credit_map
 from workbench.view.html.gallery import gallery
+from workbench.view.html.heat import turn_heat
 from workbench.view.html.recipe import chain, objective, recipe
 from workbench.view.html.ribbons import ribbons
 from workbench.view.html.tables import group_overview, method_table
@@ -22,4 +23,5 @@ __all__ = [
     "ribbons",
     "transcript",
     "turn",
+    "turn_heat",
 ]

@@ -1,0 +1,161 @@
+"""Many rollouts x turns as a heat map: sort, group, select, and open the credit map of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.rollouts import Rollouts
+from workbench.view import html, palette
+from workbench.view.base import View
+from workbench.view.escape import one_line
+from workbench.view.maps import Methods, credits_of
+from workbench.view.payload.disagree import MEASURES, apart
+from workbench.view.payload.heat import LETTERS, credited, heat, owners, turn_numbers
+from workbench.view.payload.heat_picture import heat_picture
+from workbench.view.payload.orders import shown_methods, shown_rollouts, texts_of
+from workbench.view.reprs import Picture
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from workbench.view.widget import Answer
+
+TEXTS_UP_TO = 3_000  # turns whose first words travel with the map
+
+
+class TurnHeat(View):
+    """Rollouts x turns under one to many methods: which turns get credit, and where the methods part.
+
+    Args:
+        rollouts: with the columns the recipes need.
+        methods: recipes or credits; see `credits_of`.
+        scale: value of full colour; by default the 98th percentile of the non-zero credits of all methods.
+        sort: how the rollouts are ordered at first; see `workbench.view.payload.orders.SORTS`.
+        grouped: keep the rollouts of a group together.
+
+    Raises:
+        ValueError: a credit that was computed on other rollouts, or an order there is not.
+    """
+
+    title, kind = "Turn heat", "turn_heat"
+
+    def __init__(
+        self,
+        rollouts: Rollouts,
+        methods: Methods = (),
+        *,
+        scale: float | None = None,
+        sort: str = "given",
+        grouped: bool = True,
+    ):
+        self.rollouts, self.scale = rollouts, scale
+        self.credits = credits_of(rollouts, methods)
+        self.state.update({} if sort == "given" else {"sort": sort}, **({} if grouped else {"grouped": False}))
+        shown_rollouts(self._heat, self.state)  # an order that is not there is said here, not in a page
+
+    @cached_property
+    def _heat(self) -> dict[str, Any]:
+        few = self.rollouts.batch().count("turn") <= TEXTS_UP_TO
+        texts = [one_line(turn.action.text, 72) for t in self.rollouts for turn in t.turns] if few else None
+        return heat(self.rollouts.batch(), self.credits, self.scale, self._questions(), texts)
+
+    def _questions(self) -> list[str]:
+        asked = {t.group: m.text for t in self.rollouts for m in t.prompt if m.role == "user"}
+        return [one_line(asked.get(group, ""), 96) for group in self.rollouts.batch().groups]
+
+    def picture(self, *, wide: bool = False) -> Picture:
+        return Picture(heat_picture(self._heat, self.state), html.turn_heat)
+
+    def interactive(self) -> dict[str, Any]:
+        return self._heat
+
+    def frame(self, state: Mapping[str, Any]) -> pd.DataFrame:
+        """Return one row a turn and method of what is shown, in the order shown.
+
+        Columns: trajectory, turn, group, outcome, method, value (missing if none), status, and the disagreement of the
+        turn by each measure where there are several methods.
+        """
+        import pandas as pd
+
+        p, methods = self._heat, shown_methods(self._heat, state)
+        order = shown_rollouts(p, state)
+        ends = np.concatenate([[0], p["ends"].astype(np.int64)])
+        sizes = np.diff(ends)[order]
+        turns = np.repeat(ends[order] - np.concatenate([[0], np.cumsum(sizes)])[: len(order)], sizes)
+        turns = turns + np.arange(len(turns))
+        at, owner = np.tile(turns, len(methods)), owners(p)
+        which = np.repeat(np.arange(len(methods)), len(turns))
+        value = np.stack([p["values"][m] for m in methods])[which, at] if methods else np.zeros(0, np.float32)
+        status = np.stack([p["status"][m] for m in methods])[which, at] if methods else np.zeros(0, np.uint8)
+        words = np.array([palette.STATUS[letter] for letter in LETTERS], object)
+        out = {
+            "trajectory": np.array(texts_of(p["ids"]), object)[owner[at]],
+            "turn": turn_numbers(p)[at],
+            "group": np.array(texts_of(p["groups"]), object)[p["group"][owner[at]]],
+            "outcome": p["outcome"].astype(np.float64)[owner[at]],
+            "method": np.array([p["methods"][m] for m in methods], object)[which],
+            "value": value.astype(np.float64),
+            "status": words[status],
+        }
+        for measure in p["apart"]:
+            out[f"apart_{measure}"] = self._turns_apart(measure)[at]
+        return pd.DataFrame(out)
+
+    def apart(self, by: str = "rank", of: str = "rollout", most: int | None = 20) -> pd.DataFrame:
+        """Return the rollouts or turns on which the methods disagree most, the worst first.
+
+        Args:
+            by: "rank" (a turn one method ranks high and another low), "sign" (different signs), "share" (different
+                shares of the rollout's credit); see `workbench.view.payload.disagree`.
+            of: "rollout" or "turn".
+            most: how many; None for all. What cannot be compared is left out.
+
+        Returns:
+            trajectory, group, outcome, apart (0 to 1); for turns also turn, and each method's value.
+
+        Raises:
+            ValueError: no such measure or unit, or fewer than two methods.
+        """
+        import pandas as pd
+
+        p = self._heat
+        if by not in MEASURES or of not in ("rollout", "turn"):
+            raise ValueError(
+                f"apart: expected by in {list(MEASURES)} and of in ['rollout', 'turn'], got {by!r}, {of!r}"
+            )
+        if not p["apart"]:
+            raise ValueError(f"apart: disagreement needs two methods, there are {p['methods']}")
+        score = p["apart"][by]["rollout"].astype(np.float64) if of == "rollout" else self._turns_apart(by)
+        at = np.flatnonzero(~np.isnan(score))
+        at = at[np.argsort(-score[at], kind="stable")][:most]
+        rollout = at if of == "rollout" else owners(p)[at]
+        out = {
+            "trajectory": np.array(texts_of(p["ids"]), object)[rollout],
+            "group": np.array(texts_of(p["groups"]), object)[p["group"][rollout]],
+            "outcome": p["outcome"].astype(np.float64)[rollout],
+            "apart": score[at],
+        }
+        if of == "turn":
+            out["turn"] = turn_numbers(p)[at]
+            counted = LETTERS.index("z")
+            for m, name in enumerate(p["methods"]):
+                out[name] = np.where(p["status"][m][at] <= counted, p["values"][m][at].astype(np.float64), np.nan)
+        return pd.DataFrame(out)
+
+    def _turns_apart(self, measure: str) -> np.ndarray:
+        """Disagreement on each turn, exact: it travels to the page in 254ths."""
+        every = np.stack([credited(self._heat, m) for m in range(len(self._heat["methods"]))])
+        return apart(measure, every, owners(self._heat), self._heat["count"]).turn
+
+    def answers(self) -> Mapping[str, Answer]:
+        return {"open": lambda args, call: self._open(str(args["trajectory"]))}
+
+    def _open(self, trajectory: str) -> dict[str, Any]:
+        """Return the interactive payload of the credit map of one rollout."""
+        from workbench.view.maps import CreditMap
+
+        return CreditMap(self.rollouts, trajectory, self.credits, scale=self.scale).interactive()
