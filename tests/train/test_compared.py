@@ -1,0 +1,185 @@
+"""Methods compared by training: what is counted, what is kept, what follows from it."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from scipy import stats
+
+from workbench import recipes
+from workbench.evidence import collect, for_recipe
+from workbench.policy import load
+from workbench.policy.base import Settings
+from workbench.rollout import play
+from workbench.train import compared, sweep
+from workbench.train.compared import against, holm, over_seeds, paired_p, stopping_edge
+from workbench.train.sweep import RATES, SEEDS, TUNING_SEEDS, Job, Size, best_rate, jobs, keep, read
+from workbench.train.tally import Cell, habits, kinds, tally, together
+
+
+@pytest.fixture(scope="module")
+def rollouts():
+    env, player = sweep.world("chain"), load("tiny")
+    return play(player, env, env.tasks("train", 3), size=4, settings=Settings(max_new_tokens=32), gather_s=None)
+
+
+# -------------------------------------------------------------------------------------------------- turns counted
+
+
+def test_every_turn_is_of_one_kind_and_answers_end(rollouts):
+    for t in rollouts:
+        found = kinds(t)
+        assert len(found) == len(t.turns)
+        answered = [kind in ("early", "due") for kind in found]
+        assert answered == [turn.action.calls[0].name == "answer" for turn in t.turns]
+        if t.outcome == 1.0 and found[-1] == "due":
+            assert found.count("useful") == 3  # one search a fact of the chain
+
+
+def test_an_answer_is_due_only_when_all_is_found(rollouts):
+    for t in rollouts:
+        for kind, before in zip(kinds(t)[1:], t.turns, strict=False):
+            if kind in ("early", "due"):
+                assert (kind == "due") == (before.rewards["oracle_distance"] == 1)
+
+
+def test_a_tally_holds_every_turn_and_all_credit(rollouts):
+    batch = rollouts.batch()
+    credit = recipes.grpo(kl=0.0).credit(batch)
+    found = tally(rollouts, batch, credit)
+    assert sum(cell.turns for cell in found) == batch.count("turn")
+    turn = recipes.grpo(kl=0.0).credit(batch, to="turn")
+    assert math.isclose(sum(cell.credit for cell in found), float(turn.values.sum()), abs_tol=1e-9)
+    again = together([found, found])
+    assert [cell.turns for cell in again] == [2 * cell.turns for cell in found]
+
+
+def test_habits_by_hand(rollouts):
+    found = habits(rollouts)
+    searches = sum(turn.action.calls[0].name == "search" for t in rollouts for turn in t.turns)
+    assert found["searches"] == searches / len(rollouts)
+    assert 0 <= found["early"] <= 1
+
+
+@pytest.mark.parametrize("method", list(sweep.METHODS))
+def test_every_method_finds_its_evidence(rollouts, method):
+    recipe = sweep.METHODS[method]
+    filled = collect(rollouts, for_recipe(recipe, rollouts, policy=load("tiny"), training=True))
+    credits = recipe.credits(filled.batch())
+    assert bool(credits["credit"].known.any())
+
+
+# ----------------------------------------------------------------------------------------------------- statistics
+
+
+def test_the_interval_is_that_of_scipy():
+    values = [0.3, 0.5, 0.45, 0.2, 0.6]
+    found = over_seeds(values)
+    low, high = stats.t.interval(0.95, 4, loc=sum(values) / 5, scale=stats.sem(values))
+    assert math.isclose(found.low, low) and math.isclose(found.high, high)
+    assert over_seeds([0.5]) == (0.5, None, None, 1)
+    with pytest.raises(ValueError, match="at least one seed"):
+        over_seeds([])
+
+
+def test_the_test_is_that_of_scipy():
+    a, b = [0.3, 0.5, 0.45, 0.2, 0.6], [0.1, 0.4, 0.5, 0.1, 0.3]
+    mine = paired_p([x - y for x, y in zip(a, b, strict=True)])
+    assert math.isclose(mine, stats.ttest_rel(a, b).pvalue)
+    assert paired_p([0.2]) is None and paired_p([0.2, 0.2]) is None
+
+
+def test_holm_never_falls_and_multiplies_the_smallest_by_all():
+    assert holm([0.01, 0.011, 0.9]) == [0.03, 0.03, 0.9]
+    assert holm([None, 0.5]) == [None, 0.5]
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+
+
+def line(method, seed, solved, rate=3e-4, world="chain"):
+    return {"world": world, "method": method, "seed": seed, "rate": rate, "success": [solved, 100]}
+
+
+def tuned(method, best, world="chain"):
+    """Tuning runs in which `best` solved most."""
+    return [line(method, seed, 60 if rate == best else 30, rate, world) for rate in RATES for seed in TUNING_SEEDS]
+
+
+def test_the_rate_comes_from_tuning_seeds_alone():
+    kept = [*tuned("grpo", RATES[2]), line("grpo", 0, 99, RATES[0])]
+    assert best_rate(kept, "chain", "grpo") == RATES[2]
+    assert compared.reported(kept) == []  # the reported seed was run at another rate
+    with pytest.raises(ValueError, match="5 tuning runs of 6"):
+        best_rate(kept[1:], "chain", "grpo")
+
+
+def test_of_equal_rates_the_smallest_is_taken():
+    kept = [line("grpo", seed, 30, rate) for rate in RATES for seed in TUNING_SEEDS]
+    assert best_rate(kept, "chain", "grpo") == min(RATES)
+
+
+def test_a_clear_difference_is_told_and_noise_is_not():
+    kept = tuned("grpo", 3e-4) + tuned("igpo", 3e-4) + tuned("rloo", 3e-4)
+    base = (50, 54, 46, 52, 48)
+    kept += [line("grpo", s, base[s]) for s in SEEDS]
+    kept += [line("igpo", s, base[s] - 20 + s) for s in SEEDS]
+    kept += [line("rloo", s, base[s] + (7, -6, 5, -7, 2)[s]) for s in SEEDS]
+    found = {d.method: d for d in against(compared.reported(kept), "chain")}
+    assert found["igpo"].told and found["igpo"].mean.high < 0
+    assert not found["rloo"].told and found["rloo"].mean.low < 0 < found["rloo"].mean.high
+
+
+# ------------------------------------------------------------------------------------------------------ stopping
+
+
+def test_the_edge_of_stopping_compares_at_the_same_place():
+    found = [
+        Cell(0, "useful", 20, -20.0),
+        Cell(0, "early", 10, 10.0),  # place 0: +1 against -1
+        Cell(1, "useless", 10, 0.0),
+        Cell(1, "early", 30, -30.0),  # place 1: -1 against 0
+        Cell(2, "early", 9, 900.0),  # too few to speak
+        Cell(2, "useful", 50, 0.0),
+    ]
+    assert stopping_edge(found) == pytest.approx((10 * 2 + 30 * -1) / 40)
+    assert stopping_edge([Cell(0, "due", 50, 1.0)]) is None
+
+
+# ------------------------------------------------------------------------------------------------------- the sweep
+
+
+def test_jobs_give_each_method_the_same_budget_and_disjoint_seeds():
+    kept = [one for world in sweep.WORLDS for method in sweep.METHODS for one in tuned(method, 3e-4, world)]
+    every = list(jobs(kept))
+    assert len(every) == len(set(every))
+    assert not set(SEEDS) & set(TUNING_SEEDS) and len(SEEDS) >= 5 and len(RATES) == 3
+    for world in sweep.WORLDS:
+        for method in sweep.METHODS:
+            mine = [job for job in every if (job.world, job.method) == (world, method)]
+            assert len(mine) == len(RATES) * len(TUNING_SEEDS) + len(SEEDS)
+
+
+def test_a_torn_line_is_cut_and_its_run_made_again(tmp_path):
+    keep(tmp_path, line("grpo", 0, 5))
+    file = tmp_path / "chain.jsonl"
+    file.write_bytes(file.read_bytes() + b'{"world": "cha')
+    assert [one["seed"] for one in read(tmp_path)] == [0]
+    keep(tmp_path, line("grpo", 1, 6))
+    assert [json.loads(text)["seed"] for text in file.read_text().splitlines()] == [0, 1]
+
+
+def test_the_same_job_twice_is_the_same_but_for_the_seconds(monkeypatch):
+    monkeypatch.setattr(sweep, "STARTS", {"chain": "tiny", "facet": "tiny"})
+    monkeypatch.setattr(sweep, "TESTS", 8)
+    monkeypatch.setattr(sweep, "GREEDY_TESTS", 8)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        first, second = (sweep.run(Job("chain", "gigpo", 1e-3, 0), Size(2, 4, 2)) for _ in range(2))
+    finally:
+        torch.set_num_threads(threads)
+    assert {**first, "seconds": 0} == {**second, "seconds": 0}
+    assert first["success"][1] == 8 and len(first["steps_seen"]["outcome"]) == 2
+    assert sum(cell[2] for cell in first["turns_seen"][0]) == round(sum(first["steps_seen"]["turns"]) * 8)
