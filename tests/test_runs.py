@@ -118,6 +118,86 @@ def test_log_is_its_tail(run):
     assert run.log(2) == "b\n\ufffd\n"
 
 
+def row(step, **more):
+    return json.dumps({"step": step, **more}) + "\n"
+
+
+def test_what_is_new_is_read_once(run):
+    first = run.metrics_after()
+    assert [r["step"] for r in first.rows] == [0, 1] and not first.anew
+    assert run.metrics_after(first.cursor) == ([], first.cursor, False)
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write(row(2) + '{"step": 3')
+    second = run.metrics_after(first.cursor)
+    assert [r["step"] for r in second.rows] == [2]
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write("}\n")
+    assert [r["step"] for r in run.metrics_after(second.cursor).rows] == [3]
+
+
+def test_a_file_that_was_cut_and_grew_again_is_read_anew(run):
+    """A run that is resumed makes steps again: same length or longer, other timings."""
+    path = run.path / "metrics.jsonl"
+    path.write_text(row(0, seconds=0.1) + row(1, seconds=0.2))
+    cursor = run.metrics_after().cursor
+    path.write_text(row(0, seconds=0.1) + row(1, seconds=0.3) + row(2))
+    news = run.metrics_after(cursor)
+    assert news.anew and [r["step"] for r in news.rows] == [0, 1, 2]
+    path.write_text(row(0, seconds=0.1))
+    shorter = run.metrics_after(news.cursor)
+    assert shorter.anew and [r["step"] for r in shorter.rows] == [0]
+    path.unlink()
+    assert run.metrics_after(shorter.cursor) == ([], "", True)
+
+
+def test_following_prints_every_step_once(alive, capsys):
+    from workbench.runs import follow
+
+    looks = []
+
+    class Ends(Run):
+        @property
+        def alive(self):
+            looks.append(1)
+            if len(looks) == 3:
+                with (self.path / "metrics.jsonl").open("a") as file:
+                    file.write(row(2, seconds=1.0, alarms={"dead": "red \x1b[31m"}))
+            return len(looks) < 5
+
+    follow(Ends(alive.path), poll_s=0.0)
+    said = capsys.readouterr().out
+    assert [said.count(f"step     {n}/10") for n in (1, 2, 3)] == [1, 1, 1]
+    assert "! red ⟦U+001B⟧[31m" in said and "\x1b" not in said
+
+
+BAD = [
+    "[]", "null", "3", '{"state": "<b>"}', '{"state": ["running"]}', "{",
+    '{"state": "running", "step": "x", "notes": 3}',
+    '{"state": "failed", "step": -1, "steps": 1e400, "reason": {"a": 1}}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_a_status_that_somebody_else_wrote_is_read_as_text(run, text):
+    (run.path / "status.json").write_text(text)
+    (run.path / "checkpoints" / "step-of-mine").mkdir(parents=True)
+    status = run.status
+    assert status.state in runs.STATES and isinstance(status.reason, str) and status.step >= 0 and repr(run)
+
+
+def test_a_repr_moves_no_cursor_and_turns_no_text_round(run):
+    write_json(run.path / "status.json", {"state": "failed", "reason": "a\x1b[2J\u202egpj.exe", "step": 1, "steps": 2})
+    assert "⟦U+001B⟧" in repr(run) and "⟦U+202E⟧" in repr(run) and "\x1b" not in repr(runs.list(run.path.parent))
+
+
+def test_rollouts_that_were_not_kept_name_those_that_were(run):
+    with pytest.raises(FileNotFoundError, match="no rollouts of step None; none are kept yet"):
+        run.rollouts()
+    (run.path / "trajectories" / "step-00000004").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=r"no rollouts of step 3; kept are those of steps \[4\]"):
+        run.rollouts(3)
+
+
 def test_read_lines_counts_whole_bytes(tmp_path):
     (tmp_path / "x").write_bytes(b'{"a": 1}\n{"a"')
     assert read_lines(tmp_path / "x") == ([{"a": 1}], 9)

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 from small_worlds import Bandit, gambler
 
-from workbench import recipes, runs, store
+from workbench import envs, policy, recipes, runs, store
 from workbench.credit import linear
 from workbench.evidence import Values
 from workbench.runs import Run, Scale, lock
@@ -50,7 +50,9 @@ def nobody_trains_on(tmp_path):
 def contents(run: Run) -> dict[str, object]:
     """Everything a resumed run must have in common with an uninterrupted one."""
     last = run.checkpoints[-1]
-    rows = [{k: v for k, v in row.items() if not k.startswith(("seconds", "tokens_per_second"))} for row in run.metrics()]
+    rows = [
+        {k: v for k, v in row.items() if not k.startswith(("seconds", "tokens_per_second"))} for row in run.metrics()
+    ]
     lines = [(p.name, (p / "trajectories-00000.jsonl").read_bytes()) for p in run.trajectories]
     state = json.loads((last / "state.json").read_text())
     return {
@@ -323,6 +325,58 @@ def test_weights_at_the_end_are_those_of_the_last_checkpoint(whole):
     last = load_file(whole.checkpoints[-1] / "weights.safetensors")
     exported = load_file(whole.weights / "model.safetensors")
     assert all(torch.equal(last[name], tensor) for name, tensor in exported.items())
+
+
+def test_adapters_at_the_end_are_whole_weights_and_stand_beside_alone(tmp_path, monkeypatch):
+    """`policy.load(run.weights)` plays as the learner did at its last checkpoint."""
+    player = policy.load("tiny")
+    plan = dataclasses.replace(PLAN, steps=2, lora=Lora(rank=2), size=2, max_new_tokens=4)
+    run = made(monkeypatch, tmp_path / "run", player=player, env=envs.load("chain"), plan=plan)
+    assert worker.work(run.path) == 0, run.status.reason
+    loaded = policy.load(run.weights).engine.model.state_dict()
+    last = load_file(run.checkpoints[-1] / "weights.safetensors")
+    name = next(one for one in last if one.endswith("q_proj.lora_A.default.weight"))
+    a, b = last[name], last[name.replace("lora_A", "lora_B")]
+    inner = name.removeprefix("base_model.model.").replace("lora_A.default.", "")
+    base = player.engine.model.state_dict()[inner]
+    assert bool(b.any()) and torch.allclose(loaded[inner], base + 16.0 / 2 * b @ a, atol=1e-6)
+    assert not torch.equal(loaded[inner], base)
+    assert (run.path / "adapters" / "adapter_config.json").is_file()
+
+
+def test_a_number_that_is_not_finite_is_met_again_until_the_rate_is_another(tmp_path, monkeypatch):
+    """The rate that was asked for stands in `launch.json`, what it was before too, and the run goes on with it."""
+    plan = dataclasses.replace(PLAN, rate=1e30, epochs=2, clip=0.0)
+    run = made(monkeypatch, tmp_path / "run", plan=plan)
+    for _ in range(2):
+        assert worker.work(run.path) == 1
+        assert re.search(r"not finite.*same number again.*resume\(path, rate=", run.status.reason), run.status.reason
+    resume(run.path, rate=1e-2)
+    assert worker.work(run.path) == 0 and run.status.state == "finished"
+    assert run.config["changes"] == [{"after_step": 0, "rate": {"before": 1e30, "now": 1e-2}}]
+    assert {row["rate"] for row in run.metrics()} == {1e-2}
+
+
+def test_the_rate_of_a_run_at_work_stays(tmp_path, monkeypatch):
+    run = made(monkeypatch, tmp_path / "run")
+    handle = lock(run.path / "lock")
+    before = run.config
+    with pytest.raises(RuntimeError, match="stop it, then resume"):
+        resume(run.path, rate=1.0)
+    os.close(handle)
+    assert run.config == before
+    resume(run.path, rate=linear(1e-2, 1e-3, 5))
+    assert worker.prepare(run.path).plan.rate == linear(1e-2, 1e-3, 5)
+
+
+def test_the_dtype_of_a_policy_by_name(tmp_path, monkeypatch):
+    run = made(monkeypatch, tmp_path / "run", player="tiny", env=envs.load("chain"), dtype="bfloat16")
+    model = worker.prepare(run.path).policy.engine.model
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    for given, player, words in (("float99", "tiny", "expected a torch dtype"), ("bfloat16", gambler(), "an object")):
+        with pytest.raises(ValueError, match=words):
+            made(monkeypatch, tmp_path / "no", player=player, dtype=given)
+    assert not (tmp_path / "no").exists()
 
 
 def test_kept_rollouts_can_be_read_with_their_evidence(whole):

@@ -22,12 +22,13 @@ PANELS = (
     ("Collapsed groups by cause", "share of groups"),
     ("Seconds a step", "by what they go to"),
     ("Advantage scale", "mean |A| of a token"),
-    ("Entropy", "mean −log p, estimate"),
+    ("Entropy", "nats a token"),
     ("Gradient norm", "before clipping"),
 )
-ONES = {4: "advantage_scale", 5: "surprise", 6: "gradient_norm"}
-WIDTH, GAP = 0.27, 0.095  # of the figure: a panel, and between two
-ROWS = ((0.60, 0.90), (0.0, 0.30))  # bottom and top of the panels of each row
+ONES = {4: ("advantage_scale",), 5: ("entropy", "surprise"), 6: ("gradient_norm",)}  # the first that was measured
+WIDTH, GAP = 0.28, 0.08  # of the figure: a panel, and between two
+ROWS = ((0.60, 0.90), (0.0, 0.32))  # bottom and top of the panels of each row
+TITLE = 30  # pixels from the top of a panel to its title; a legend has its place between
 
 
 def figure(rows: Sequence[Mapping[str, Any]], below: str = "") -> dict[str, Any]:
@@ -39,8 +40,9 @@ def figure(rows: Sequence[Mapping[str, Any]], below: str = "") -> dict[str, Any]
     """
     c = course.curves(rows)
     data = [*_success(c), *_stack(c["step"], c["causes"], 2), *_stack(c["step"], c["seconds"], 3)]
-    for panel, name in ONES.items():
-        data.append(_line(c["step"], c["lines"].get(name, []), panel, PANELS[panel - 1][0]))
+    for panel, names in ONES.items():
+        line = next((c["lines"][name] for name in names if name in c["lines"]), [])
+        data.append(_line(c["step"], line, panel, PANELS[panel - 1][0]))
     return {"data": data, "layout": _layout(c, below)}
 
 
@@ -107,8 +109,8 @@ def _place(panel: int) -> tuple[float, float, float, float]:
 def _layout(c: Mapping[str, Any], below: str) -> dict[str, Any]:
     clear = "rgba(0,0,0,0)"
     out: dict[str, Any] = {
-        "height": 470,
-        "margin": {"l": 44, "r": 12, "t": 14, "b": 54},
+        "height": 430,
+        "margin": {"l": 44, "r": 16, "t": 10, "b": 46},
         "paper_bgcolor": clear,
         "plot_bgcolor": clear,
         "font": {"family": "system-ui,-apple-system,sans-serif", "size": 12, "color": INK},
@@ -128,11 +130,14 @@ def _layout(c: Mapping[str, Any], below: str) -> dict[str, Any]:
             **_matched(panel),
         }
         out[f"yaxis{number}"] = {"domain": [bottom, top], "anchor": f"x{number}", "nticks": 5, **line, **shares}
-        out["annotations"].append(_text(f"<b>{title}</b>  {what}", left, top, yshift=32 if panel in (2, 3) else 16))
+        out["annotations"].append(_text(f"<b>{title}</b>  {what}", left, top, TITLE if panel <= 3 else 6))
         if panel in (2, 3):
             spot = {"x": left, "y": top, "xanchor": "left", "yanchor": "bottom", "orientation": "h"}
-            out[f"legend{panel}"] = {**spot, "font": {"size": 11}, "bgcolor": clear, "itemwidth": 30}
-    out["annotations"].append(_text(_said(c, below), 0, 0, yshift=-34))
+            out[f"legend{panel}"] = {**spot, "font": {"size": 11}, "bgcolor": clear, "traceorder": "normal"}
+        if panel > 3:
+            out[f"xaxis{number}"]["title"] = {"text": "step", "standoff": 4}
+    if said := _said(c, below):
+        out["annotations"].append(_text(said, 0, 0, -44))
     return out
 
 
@@ -141,8 +146,8 @@ def _matched(panel: int) -> dict[str, str]:
 
 
 def _said(c: Mapping[str, Any], below: str) -> str:
-    many = f" (each point: {c['each']} steps together)" if c["each"] > 1 else ""
-    return esc(f"Across: step, the same in all panels{many}. {below}".strip())
+    many = f"Each point stands for {c['each']} steps together." if c["each"] > 1 else ""
+    return esc(f"{many} {below}".strip())
 
 
 def _text(text: str, x: float, y: float, yshift: int) -> dict[str, Any]:

@@ -91,12 +91,12 @@ class Watcher:
         return {"text/plain": f"curves of {len(self.rows):,} steps", MIME: {**figure(self.rows), "config": CONFIG}}
 
     def _rollouts(self) -> Bundle:
-        shown = html_run.newest(self.shown, self.status, REPR_BYTES)
+        shown = html_run.newest(self.shown, REPR_BYTES)
         text = plain_text(self.shown["new"]) if self.shown["new"] else "no rollouts were kept yet"
         return {"text/plain": text, "text/html": str(shown)}
 
 
-CONFIG = {"responsive": True, "displaylogo": False}
+CONFIG = {"displaylogo": False}
 HERE = "Watching ended here; the run goes on. run.watch() looks again."
 
 

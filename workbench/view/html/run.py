@@ -20,7 +20,6 @@ from workbench.view.html.parts import (
     note,
     only,
     size,
-    subheading,
     table,
     td,
     th,
@@ -42,7 +41,8 @@ MEASURES = (
     ("truncated", "truncated", "rollouts that a limit ended"),
     ("malformed", "malformed turns", "turns without a readable call"),
     ("advantage_scale", "advantage scale", "mean size of the credit, over tokens that have one"),
-    ("surprise", "entropy", "mean −log p of the sampled tokens, an estimate"),
+    ("entropy", "entropy", "of the distributions that tokens were drawn from, nats a token"),
+    ("surprise", "surprise", "mean −log p of the sampled tokens, which estimates the entropy"),
     ("gradient_norm", "gradient norm", "before it is clipped"),
     ("ratio_gap", "ratio gap", "learner against sampler before the update; 0 is right"),
     ("turns", "turns", "a rollout"),
@@ -55,7 +55,7 @@ ALARM = f"border-left:3px solid rgba({palette.NEGATIVE},.85);padding:2px 0 2px 1
 def run(payload: Mapping[str, Any], budget: int = REPR_BYTES) -> Markup:
     """Return a run at one look: how it is, its measures, its newest rollouts (`payload.look` from the beginning)."""
     top = state(payload["status"], payload["metrics"]["rows"], payload["metrics"]["problem"])
-    below = newest(payload["rollouts"], payload["status"], budget - size([top]) - 1_000)
+    below = newest(payload["rollouts"], budget - size([top]) - 1_000)
     return join([top, below])
 
 
@@ -64,7 +64,7 @@ def run(payload: Mapping[str, Any], budget: int = REPR_BYTES) -> Markup:
 
 def state(now: Mapping[str, Any], rows: Sequence[Row], problem: str = "") -> Markup:
     """Return the head of a run: state, step, time left, alarms, measures, and what one can do."""
-    said = facts(*(text for text in (now["asked"]["recipe"].partition("(")[0], _world(now)) if text))
+    said = facts(*(text for text in (first_word(now["asked"]["recipe"]), _world(now)) if text))
     problems = [el("div", text, style=ALARM) for text in (now["reason"], problem) if text]
     return frame(
         heading(now["name"], said),
@@ -78,8 +78,18 @@ def state(now: Mapping[str, Any], rows: Sequence[Row], problem: str = "") -> Mar
     )
 
 
+def first_word(text: str) -> str:
+    """Return the name that a repr begins with.
+
+    Example:
+        >>> first_word("Chain(hops=3)"), first_word("grpo credit: read"), first_word("")
+        ('Chain', 'grpo', '')
+    """
+    return text.partition("(")[0].partition(" ")[0][:60]
+
+
 def _world(now: Mapping[str, Any]) -> str:
-    world, player = now["asked"]["env"].partition("(")[0], now["asked"]["policy"]
+    world, player = first_word(now["asked"]["env"]), now["asked"]["policy"]
     return f"{player} in {world}" if world and player else world or player
 
 
@@ -250,13 +260,12 @@ def _loads(now: Mapping[str, Any]) -> bool:
     return now["ships"] and "resume" in now["can"]
 
 
-def newest(found: Mapping[str, Any], now: Mapping[str, Any], budget: int = REPR_BYTES) -> Markup:
+def newest(found: Mapping[str, Any], budget: int = REPR_BYTES) -> Markup:
     """Return the newest rollouts that were kept, with the credit they taught with."""
     said = note(found["problem"]) if found["problem"] else Markup("")
     if found["new"] is None:
         return said
-    title = subheading("Newest rollouts", f"of step {found['step'] + 1:,}, with the credit they taught with")
-    return join([frame(title, said), group_overview(found["new"], budget)])
+    return join([frame(said) if found["problem"] else "", group_overview(found["new"], budget)])
 
 
 # --------------------------------------------------------------------------------------------------- many runs
@@ -280,7 +289,7 @@ def runs(payload: Mapping[str, Any], budget: int = REPR_BYTES) -> Markup:
 
 def _run_row(row: Mapping[str, Any]) -> Markup:
     success = "unknown" if row["outcome"] is None else f"{row['outcome']:.0%}" if 0 <= row["outcome"] <= 1 else "–"
-    asked = {key: text.partition("(")[0][:40] for key, text in row["asked"].items()}
+    asked = {key: first_word(text) for key, text in row["asked"].items()}
     reason = row["reason"] or row["problem"]
     return tr(
         th(row["name"][:80], scope="row", style="font-weight:normal"),

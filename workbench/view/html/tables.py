@@ -83,7 +83,7 @@ def group_overview(payload: dict[str, Any], budget: int = REPR_BYTES) -> Markup:
     full = payload["scale"]["full"]
     decimals = palette.digits(full)
     narrow = payload["width"] * len(payload["methods"]) > NUMBERS_UP_TO
-    top = [heading("Rollouts", _totals(payload)), *[note(n) for n in payload["notes"][:6]]]
+    top = [heading(payload.get("title", "Rollouts"), _totals(payload)), *[note(n) for n in payload["notes"][:6]]]
     key = _key(payload, narrow)
     rows = [only(row) for g in payload["groups"] for row in _group_rows(g, payload, full, decimals, narrow)]
     shown, _ = fitting(rows, budget - size([*top, key]) - 2_000)
@@ -108,7 +108,8 @@ def _shown(drawn: int, p: dict[str, Any], budget: int) -> Markup:
     if drawn == p["total"]:
         return Markup("")
     more = ", `.to_html(path)` more of them" if budget < PAGE_BYTES else ""
-    return note(f"Showing the first {drawn:,} of {p['total']:,} rollouts; `.to_frame()` has all{more}.")
+    rest = p.get("rest", f"`.to_frame()` has all{more}")
+    return note(f"Showing the first {drawn:,} of {p['total']:,} rollouts; {rest}.")
 
 
 def _key(p: dict[str, Any], narrow: bool) -> Markup:

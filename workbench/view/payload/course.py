@@ -45,24 +45,33 @@ def curves(rows: Sequence[Row], points: int = POINTS) -> dict[str, Any]:
 
 
 def pooled(rows: Sequence[Row]) -> tuple[float | None, float | None, float | None]:
-    """Return mean outcome and its 95 % interval over the rollouts of some steps; no interval unless all are 0 or 1.
+    """Return mean outcome and its 95 % interval over the rollouts of some steps.
+
+    One step has the interval it was measured with. Several have Wilson's where all outcomes are 0 or 1, else none.
 
     Example:
-        >>> pooled([{"outcome": 0.5, "outcome_n": 2, "outcome_low": 0.1, "outcome_high": 0.9}])[0]
-        0.5
+        >>> row = {"outcome": 0.5, "outcome_n": 2, "outcome_low": 0.1, "outcome_high": 0.9}
+        >>> [round(x, 2) for x in pooled([row, row])]
+        [0.5, 0.15, 0.85]
     """
     known = [row for row in rows if row.get("outcome") is not None]
     if not known:
         return None, None, None
-    counts = [row.get("outcome_n") or 0 for row in known]
-    n = sum(counts)
+    if len(known) == 1:
+        return known[0]["outcome"], known[0].get("outcome_low"), known[0].get("outcome_high")
+    n = sum(row.get("outcome_n") or 0 for row in known)
     if n <= 0:
         return fmean(row["outcome"] for row in known), None, None
-    share = sum(row["outcome"] * count for row, count in zip(known, counts, strict=True)) / n
-    if any(row.get("outcome_low") is None for row in known) or not 0 <= share <= 1:
+    share = sum(row["outcome"] * (row.get("outcome_n") or 0) for row in known) / n
+    if not (all(map(_binary, known)) and 0 <= share <= 1):
         return share, None, None
     _, low, high = wilson(round(share * n), round(n))
     return share, low, high
+
+
+def _binary(row: Row) -> bool:
+    """Were all outcomes of a step 0 or 1? Then the mean is the share that was solved."""
+    return row.get("outcome_low") is not None and row.get("success", row["outcome"]) == row["outcome"]
 
 
 def mean(rows: Sequence[Row], name: str) -> float | None:

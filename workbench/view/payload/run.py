@@ -168,10 +168,16 @@ def rollouts(run: Run, after_step: int = -1, newest: int = NEWEST) -> dict[str, 
             break
         try:
             found = run.rollouts(step)
-            return {"step": step, "new": group_overview(found, training_credit(found), rows=newest), "problem": problem}
+            return {"step": step, "new": _overview(found, step, newest), "problem": problem}
         except Exception as error:  # being written, or somebody's idea of a file: the one before may do
             problem = problem or f"the rollouts of step {step} cannot be read: {one_line(str(error), 400)}"
     return {"step": after_step, "new": None, "problem": problem}
+
+
+def _overview(found: Rollouts, step: int, newest: int) -> dict[str, Any]:
+    shown = group_overview(found, training_credit(found), rows=newest)
+    what = "with the credit they taught with" if shown["methods"] else "without credit"
+    return {**shown, "title": f"Newest rollouts: step {step + 1:,}, {what}", "rest": f"`run.rollouts({step})` has all"}
 
 
 def training_credit(rollouts: Rollouts) -> dict[str, Credit]:
