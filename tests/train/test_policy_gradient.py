@@ -572,14 +572,18 @@ def test_what_cannot_work_is_refused_before_anything_is_played():
         Plan(size=0)
     with pytest.raises(ValueError, match="at 0 nothing is sampled"):
         Plan(temperature=0)
-    needs_value = Recipe(
-        "ppo",
+
+    class Asks(ValueLoss):
+        outputs = ("reward model",)
+
+    asks = Recipe(
+        "asks",
         chain_of(read("outcome"), spread("token")),
-        Objective((Term("value", ValueLoss("returns")),)),
+        Objective((Term("value", Asks("returns")),)),
         {"returns": chain_of(read("outcome"), spread("token"))},
     )
-    with pytest.raises(NotImplementedError, match="value"):
-        start(gambler(), needs_value, PLAN)
+    with pytest.raises(NotImplementedError, match="reward model"):
+        start(gambler(), asks, PLAN)
     from workbench.policy.scripted import ScriptedEngine
 
     with pytest.raises(TypeError, match="a model in this process"):
