@@ -64,13 +64,33 @@ def branch_value(
     Raises:
         ValueError: an outcome is neither 0 nor 1; Wilson's interval is for successes.
     """
+    return reroll(rollouts, policy, env, trajectory, turn, n, settings, seed, max_turns=max_turns, progress=progress)[0]
+
+
+def reroll(
+    rollouts: Rollouts,
+    policy: Policy,
+    env: Environment,
+    trajectory: str | Trajectory,
+    turn: int,
+    n: int,
+    settings: Settings | None = None,
+    seed: int = 0,
+    *,
+    max_turns: int | None = None,
+    progress: Report | None = None,
+) -> tuple[TurnValue, Rollouts]:
+    """Return what a turn was worth, as `branch_value`, and what was sampled for it, as `branch_many`.
+
+    `functools.partial(reroll, policy=policy, env=env)` is what a live credit map takes.
+    """
     name = trajectory if isinstance(trajectory, str) else trajectory.id
     last = turn == len(rollouts[name].turns) - 1
     places = [(name, turn)] if last else [(name, turn), (name, turn + 1)]
     grown = branch_many(rollouts, policy, env, places, n, settings, seed, max_turns=max_turns, progress=progress)
     before = _value([t.outcome for t in grown.trajectories[-n * len(places) :][:n]])
     after = certain(rollouts[name].outcome) if last else _value([t.outcome for t in grown.trajectories[-n:]])
-    return TurnValue(before, after, newcombe(after, before))
+    return TurnValue(before, after, newcombe(after, before)), grown
 
 
 def certain(outcome: float | None) -> Value:
