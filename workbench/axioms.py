@@ -208,7 +208,8 @@ def zero_mean(peers: Peers = task, level: Level = "trajectory") -> Axiom:
         bad = f"peer set {int(gap.argmax())} has mean {largest:.3g}" if largest > TOLERANCE else ""
         return Verdict(not bad, bad, largest)
 
-    return Axiom(f"zero_mean({peers!r})", f"Credit of {level}s has mean zero within {peers!r}.", check)
+    units = "trajectories" if level == "trajectory" else f"{level}s"
+    return Axiom(f"zero_mean({peers!r})", f"Credit of {units} has mean zero within {peers!r}.", check)
 
 
 def translation_invariant(*columns: str) -> Axiom:
