@@ -1,6 +1,6 @@
-"""What a stored result says about where it was measured: `python benchmarks/machine.py` prints it.
+"""What a stored result says about where it was measured: processor, cores, memory, load, versions and commit.
 
-No path and no host name: processor, cores, memory, load, versions, and the commit with whether the package was changed.
+No path and no host name.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 
 
@@ -102,7 +102,3 @@ def _git(*arguments: str) -> str | None:
 def _changed() -> bool | None:
     found = _git("status", "--porcelain", "--", "workbench")
     return None if found is None else bool(found)
-
-
-if __name__ == "__main__":
-    print(json.dumps(facts(), indent=1))
