@@ -131,7 +131,7 @@ def duration(seconds: float) -> str:
 
     Example:
         >>> [duration(s) for s in (0.04, 2.5, 59.9, 61, 7300, 200_000)]
-        ['0.04 s', '2.5 s', '1 min', '1 min', '2 h 2 min', '2 d 8 h']
+        ['0.04 s', '2.5 s', '1 min', '1 min', '2 h 2 min', '2 d 7 h']
     """
     if seconds < 9.95:
         return f"{seconds:.2f} s" if seconds < 0.995 else f"{seconds:.1f} s"
@@ -182,7 +182,7 @@ def _measures(rows: Sequence[Row]) -> Markup:
             *(td(value(key, rows[part]), style=f"{right};white-space:nowrap") for part in _windows(rows)),
             td(
                 spark(key, rows),
-                style=f"{MONO};white-space:pre;color:rgba({palette.POSITIVE},1)",
+                style=f"{MONO};white-space:pre",
                 pad="3px 18px 3px 6px",
             ),
             td(what, style=SMALL),
