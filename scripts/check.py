@@ -12,6 +12,7 @@ CHECKS = {
     "lint": [sys.executable, "-m", "ruff", "check", "."],
     "types of the core": [sys.executable, "-m", "mypy"],
     "README table": [sys.executable, "scripts/readme.py", "--check"],
+    "glossary": [sys.executable, "scripts/glossary.py", "--check"],
     "import contracts": [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"],
 }
 

@@ -397,6 +397,9 @@ CreditMap(rollouts, lost.id, [grpo])
 # | share of clipped tokens | near 0 the clip idles; large, the policy left its data |
 # | outcome, never the loss | see section 6 |
 #
+# The [glossary](glossary.md) defines every number that a training reports; `glossary("collapsed")` from
+# `workbench.train` says it here.
+#
 # ## Compared with
 #
 # The [start notebook](../notebooks/start.ipynb) lays GRPO beside three methods that tell turns apart, on these very

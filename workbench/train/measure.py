@@ -1,7 +1,7 @@
 """What a step of training is measured by, and when it should make somebody look up. Pure functions of its data.
 
-Every key of a row is defined in `workbench.train.glossary`. A share is in [0, 1]; None stands where a number would say
-nothing (no known outcome, no credit).
+Every key of a row is defined in `workbench.train.definitions`. A share is in [0, 1]; None stands where a number would
+say nothing (no known outcome, no credit).
 """
 
 from __future__ import annotations

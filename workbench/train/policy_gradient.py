@@ -79,7 +79,7 @@ def train(
         evidence: providers that win over those the recipe's columns have by default.
 
     Returns:
-        (policy with the trained weights; metrics: one dict a step, see `workbench.train.glossary`).
+        (policy with the trained weights; metrics: one dict a step, see `workbench.train.glossary()`).
 
     Raises:
         FloatingPointError: a loss or gradient is not finite; names step and term. The weights are those of the last
