@@ -19,7 +19,7 @@ SHA256 = {
     "chain": "966c95dc91ddb91df437e1d30ec772db8575fed7899416d5c4f02e6e4ace21bf",
     "chain-misread": "31d44056e6543cd01afb29951f8b5bfc0d63574b5ee3969c49fdc388227ada7f",
 }
-"""Of the shipped weights, by world; "-misread" marks a start whose script misread some words."""
+"""Of the shipped weights, by world. The scripts of "chain-misread" and of "facet" misread some words (see there)."""
 
 
 def config() -> Any:

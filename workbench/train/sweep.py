@@ -25,6 +25,7 @@ import torch
 from workbench import envs, policy, recipes, store
 from workbench.envs.base import Environment
 from workbench.envs.misread import MISREAD
+from workbench.evidence import collect, for_recipe
 from workbench.policy.base import Policy, Settings
 from workbench.recipes import Recipe
 from workbench.rollout import play
@@ -36,7 +37,7 @@ from workbench.train.tally import Cell, habits, tally, together
 RATES = (2e-4, 6e-4, 1.8e-3)
 TUNING_SEEDS = (100,)
 SEEDS = (0, 1, 2, 3, 4)
-WORLDS: Mapping[str, Mapping[str, Any]] = {"chain": {"hops": 3}, "facet": {"items": 16}}
+WORLDS: Mapping[str, Mapping[str, Any]] = {"chain": {"hops": 3}, "facet": {"items": 8, "clues": 2}}
 """The worlds and their knobs: belief moves at the last search in the one, at every turn in the other."""
 STARTS = {"chain": "tiny@chain-misread", "facet": "tiny@facet"}
 METHODS: Mapping[str, Recipe] = {
@@ -90,7 +91,7 @@ def run(job: Job, how: Size = Size(), maps: Path | None = None) -> dict[str, Any
     Args:
         job: what.
         how: how large.
-        maps: folder to add the rollouts of one fixed task after training to; None keeps none.
+        maps: folder for the rollouts of one fixed task after training, with the evidence of all methods; None: none.
 
     Returns:
         the job, `how`, `success` and `greedy` ([solved, of] test tasks after training, sampled and most likely),
@@ -109,7 +110,7 @@ def run(job: Job, how: Size = Size(), maps: Path | None = None) -> dict[str, Any
     tests = 1000 if job.seed in TUNING_SEEDS else 0
     found = {"success": success(player, env, TESTS, tests), "greedy": success(player, env, GREEDY_TESTS, tests, 0.0)}
     if maps is not None:
-        store.append(maps, fixed_group(player, env, f"{job.world}-{job.method}"))
+        store.write(maps / f"{job.world}-{job.method}", fixed_group(player, env, job.method), overwrite=True)
     blocks = [_plain(together(cells[at : at + BLOCK])) for at in range(0, how.steps, BLOCK)]
     columns = {name: [_short(row[name]) for row in rows] for name in rows[0]}
     told = {**asdict(job), **asdict(how), **found, "steps_seen": columns, "turns_seen": blocks}
@@ -130,10 +131,23 @@ def success(player: Policy, env: Environment, count: int, seed: int, temperature
 
 
 def fixed_group(player: Policy, env: Environment, run: str, size: int = 4) -> Rollouts:
-    """Play one task that is the same for all policies of a world: the first that is hard for the script's habit."""
-    task = next(t for t in env.tasks("test", 50, 2000) if sum(word in t.question for word in MISREAD) == 1)
+    """Play the task that is the same for all policies of a world: the first in which one word is misread.
+
+    Returns:
+        rollouts with the evidence of all methods; beliefs are those of `player`.
+    """
+    task = next(t for t in env.tasks("test", 50, 2000) if sum(word in t.question.split() for word in MISREAD) == 1)
     settings = Settings(max_new_tokens=Plan.max_new_tokens)
-    return play(player, env, [task], size=size, settings=settings, seed=0, run=run, gather_s=None, progress=_quiet)
+    played = play(player, env, [task], size=size, settings=settings, seed=0, run=run, gather_s=None, progress=_quiet)
+    return collect(played, for_recipe(list(METHODS.values()), played, policy=player))
+
+
+def untrained(name: str, maps: Path) -> dict[str, Any]:
+    """Return what the warm start of a world solves of the tasks others are tested on; keep its fixed group."""
+    env, player = world(name), policy.load(STARTS[name])
+    store.write(maps / f"{name}-start", fixed_group(player, env, "start"), overwrite=True)
+    found = {"success": success(player, env, TESTS, 0), "greedy": success(player, env, GREEDY_TESTS, 0, 0.0)}
+    return {"world": name, "method": "start", "policy": STARTS[name], **found, **surroundings()}
 
 
 def surroundings() -> dict[str, Any]:
@@ -246,6 +260,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out, how = Path(asked.out), Size(asked.groups, asked.size, asked.steps)
     out.mkdir(parents=True, exist_ok=True)
     kept = read(out)
+    file = out / "starts.json"
+    if not file.exists():
+        file.write_text(json.dumps([untrained(name, out / "maps") for name in WORLDS], indent=1) + "\n", "utf-8")
     for job in jobs(kept):
         if job.world not in asked.worlds:
             continue
