@@ -84,7 +84,7 @@ def test_a_run_that_goes_on(alive):
     assert "grpo-chain-001: running" in text and "a note" in text
     assert "step 10 of 40 · 2.0 s a step · about 1 min left · 50 tokens a second · rollout 75%, learn 25%" in text
     assert "run.pause()" in text and "run.stop()" in text and "resume" not in text
-    assert any(line.split()[:3] == ["success", "22.5%", "22.5%"] for line in text.splitlines())
+    assert any(line.split()[:3] == ["success", "10.0%", "35.0%"] for line in text.splitlines())
 
 
 def test_a_run_without_a_word_for_long_says_so_instead_of_a_time_left(alive):

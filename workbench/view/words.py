@@ -79,10 +79,10 @@ def _run(p: dict[str, Any]) -> str:
     lines += [f"! {a['kind']}: {a['text']} (since step {a['since']})" for a in course.alarms(rows) if a["now"]]
     lines += now["notes"]
     if rows:
-        first, last = slice(0, html_run.WINDOW), slice(max(0, len(rows) - html_run.WINDOW), None)
-        head = ["measure", f"first {min(html_run.WINDOW, len(rows))}", f"last {min(html_run.WINDOW, len(rows))}", ""]
+        w = html_run.window(rows)
+        head = ["measure", f"first {w}", f"last {w}", ""]
         table = [
-            [name, html_run.value(key, rows[first]), html_run.value(key, rows[last]), html_run.spark(key, rows)]
+            [name, *html_run.both(key, rows), html_run.spark(key, rows)]
             for key, name, _ in html_run.MEASURES
             if any(row.get(key) is not None for row in rows)
         ]

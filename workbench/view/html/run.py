@@ -179,10 +179,10 @@ def _measures(rows: Sequence[Row]) -> Markup:
     shown = [
         tr(
             th(name, scope="row", style="font-weight:normal;white-space:nowrap"),
-            *(td(value(key, rows[part]), style=f"{right};white-space:nowrap") for part in _windows(rows)),
+            *(td(text, style=f"{right};white-space:nowrap") for text in both(key, rows)),
             td(
                 spark(key, rows),
-                style=f"{MONO};white-space:pre",
+                style=f"{MONO};white-space:pre;{QUIET}",
                 pad="3px 18px 3px 6px",
             ),
             td(what, style=SMALL),
@@ -190,7 +190,7 @@ def _measures(rows: Sequence[Row]) -> Markup:
         for key, name, what in MEASURES
         if any(row.get(key) is not None for row in rows)
     ]
-    w = min(WINDOW, len(rows))
+    w = window(rows)
     heads = [th("measure", style=f"border-bottom:{RULE}")]
     heads += [th(text, style=f"{right};border-bottom:{RULE}") for text in (f"first {w}", f"last {w}")]
     heads += [
@@ -200,8 +200,18 @@ def _measures(rows: Sequence[Row]) -> Markup:
     return el("div", table("", [tr(*heads)], shown), style="margin:12px 0 0")
 
 
+def window(rows: Sequence[Row]) -> int:
+    """Return how many steps the first and the last means are of: ten, or half of a shorter run."""
+    return max(1, min(WINDOW, len(rows) // 2))
+
+
 def _windows(rows: Sequence[Row]) -> tuple[slice, slice]:
-    return slice(0, WINDOW), slice(max(0, len(rows) - WINDOW), None)
+    return slice(0, window(rows)), slice(max(0, len(rows) - window(rows)), None)
+
+
+def both(key: str, rows: Sequence[Row]) -> list[str]:
+    """Return the first and the last mean of a measure, as text."""
+    return [value(key, rows[part]) for part in _windows(rows)]
 
 
 def value(key: str, rows: Sequence[Row]) -> str:
