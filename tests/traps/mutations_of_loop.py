@@ -39,7 +39,7 @@ LOSS = [
             "an episode is cut between two parts",
             "train/parts.py",
             "        groups[-1].append(tokens)\n        rows += height\n",
-            "        groups[-1].append(tokens[:-1] if len(found) > 1 else tokens)\n        rows += height\n",
+            "        groups[-1].append(tokens[:-1] if len(groups) > 1 else tokens)\n        rows += height\n",
         ),
     ),
     *of(
@@ -212,8 +212,8 @@ LOOP = [
         (
             "sampling again has another bound",
             "train/policy_gradient.py",
-            "for rounds in range(1 + (plan.refills if recipe.refill else 0)):",
-            "for rounds in range(9):",
+            "        if not recipe.refill or all(stays) or rounds == plan.refills:\n",
+            "        if not recipe.refill or all(stays) or rounds + 1 >= plan.refills:\n",
         ),
         (
             "alarms reach nobody",

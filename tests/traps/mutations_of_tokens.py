@@ -267,9 +267,9 @@ MASKS = [
         ),
         (
             "the entropy of every place is taken in",
-            "policy/scoring.py",
-            "entropy=-(logp.exp() * logp).sum(-1) if entropy else None",
-            "entropy=-(logp.exp() * logp).sum(-1).cumsum(0) * 0 + logits.sum() if entropy else None",
+            "train/parts.py",
+            '{"entropy": found.entropy.cpu()}',
+            '{"entropy": found.entropy.cpu() + logits.mean()}',
         ),
     ),
     *of(

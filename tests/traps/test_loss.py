@@ -160,18 +160,19 @@ def test_placeholder_log_prob() -> None:
     """Nothing but a sampled token has a log-prob; an unknown one is no 0 in any ratio, KL or mean."""
     with pytest.raises(RecordError, match="only sampled tokens have log-probs"):
         Span((1, 2), "observation", 0, logprobs=(0.0, 0.0))
-    batch = batch_of(story("a", [[-1.0, None], [-3.0]]))
+    batch = batch_of(story("a", [[-1.0, None], [-2.5]]))
     assert batch["logprob_old"].known.tolist() == [True, False, True]
     credit = recipes.reinforce().credit(batch)
     with pytest.raises(ValueError, match="logprob_old: unknown for 1 credited tokens, the first is token 1"):
         clipped()(torch.full((3,), -2.0), batch, credit)
     partly = Credit(torch.ones(3, dtype=torch.float64), "token", torch.tensor([True, False, True]))
     result = clipped(ratio="sequence", aggregate=trajectory_sum)(torch.full((3,), -2.0), batch, partly)
-    assert result.loss.item() == pytest.approx(-2.0)  # the mean log-ratio is (-1 + 1) / 2: the unknown is in no ratio
+    expected = -2 * torch.tensor(-0.25).exp().item()  # mean of -1 and 0.5: the unknown one is in no ratio
+    assert result.loss.item() == pytest.approx(expected)
     referred = batch.with_column("logprob_ref", "token", [-2.0, None, -2.0])
     kl = Objective((Term("kl", KLLoss("k1")),))
     assert kl(torch.full((3,), -1.0), referred, partly).loss.item() == pytest.approx(1.0)
-    scored = referred.with_column("logprob_old", "token", [-1.0, -1.0, -3.0])
+    scored = referred.with_column("logprob_old", "token", [-1.0, -1.0, -2.5])
     with pytest.raises(ValueError, match="logprob_ref: unknown"):
         kl(torch.full((3,), -1.0), scored, credit)
     entropy = Objective((Term("entropy", EntropyLoss()),))

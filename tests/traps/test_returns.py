@@ -186,6 +186,7 @@ def test_groups_without_spread() -> None:
     eight = batch_of(*(story(str(n), LONG, outcome=float(n < 4)) for n in range(8)))
     sample, population = (recipes.grpo(kl=0, ddof=d).credit(eight).values[0].item() for d in (1, 0))
     assert (sample, population) == pytest.approx((0.5 / math.sqrt(8 / 7 / 4), 1.0), abs=1e-5)
+    assert recipes.grpo(kl=0).credit(eight).values[0].item() == sample
 
 
 def test_variance_of_shaping_only() -> None:
@@ -231,6 +232,7 @@ def test_rewards_that_are_missing() -> None:
     assert (row["outcome"], row["outcome_n"]) == (0.5, 2)
     lone = batch_of(*(story(str(n), LONG[:1], outcome=x) for n, x in enumerate([1.0, None, None])))
     assert recipes.grpo(kl=0).credit(lone).tolist() == [0.0, None, None]
+    assert recipes.grpo_released().credit(lone).tolist() == [pytest.approx(1.0, abs=1e-5), None, None]  # on request
     assert cause_of_collapse(lone) == ["single survivor"]
 
 
