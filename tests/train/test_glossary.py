@@ -62,5 +62,13 @@ def test_the_page_is_current():
     assert all(f"**`{name}`**" in page() for name in ENTRIES)
 
 
+def test_the_command_says_it_too(capsys):
+    from workbench import cli
+
+    assert cli.main(["glossary", "clip_share"]) == 0 and "gradient the clip removes" in capsys.readouterr().out
+    assert cli.main(["glossary"]) == 0 and "Updates: updates, updates_skipped" in capsys.readouterr().out
+    assert cli.main(["glossary", "clipshare"]) == 1 and "close are clip_share" in capsys.readouterr().err
+
+
 def test_pages_point_to_it():
     assert "tutorials/glossary.md" in (ROOT / "README.md").read_text("utf-8")

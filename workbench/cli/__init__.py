@@ -38,6 +38,7 @@ VERBS: tuple[tuple[Callable[[argparse.Namespace], int], Callable[[argparse.Argum
     (runs.pause, runs.one_run),
     (runs.stop, runs.one_run),
     (runs.resume, runs.resume_arguments),
+    (runs.glossary, runs.glossary_arguments),
     (doctor, doctor_arguments),
 )
 """Each verb, named like its function, and what adds its arguments."""

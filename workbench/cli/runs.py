@@ -1,4 +1,4 @@
-"""`workbench train`, `runs`, `watch`, `pause`, `stop` and `resume`."""
+"""`workbench train`, `runs`, `watch`, `pause`, `stop`, `resume` and `glossary`."""
 
 from __future__ import annotations
 
@@ -108,6 +108,22 @@ def resume_arguments(one: argparse.ArgumentParser) -> None:
 def watch(options: argparse.Namespace) -> int:
     """Show a run, step by step, until it ends; Ctrl-C stops watching, not the run."""
     return _follow(_attach(options))
+
+
+def glossary_arguments(one: argparse.ArgumentParser) -> None:
+    """Add the arguments of `glossary`."""
+    one.add_argument("metric", nargs="?", metavar="METRIC", help="its name in a row of metrics; all without one")
+
+
+def glossary(options: argparse.Namespace) -> int:
+    """Say what a number of a training means, and what to do when it is bad."""
+    from workbench.train.definitions import glossary as meaning
+
+    try:
+        print(meaning() if options.metric is None else meaning(options.metric))
+    except KeyError as error:
+        raise Problem(error.args[0]) from error
+    return 0
 
 
 def pause(options: argparse.Namespace) -> int:

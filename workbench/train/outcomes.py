@@ -42,6 +42,7 @@ def mean_over_groups(x: Tensor, group: Tensor) -> Mean:
     Source: the cluster-robust variance of a mean, Liang and Zeger 1986, Biometrika 73(1).
 
     Example:
+        >>> import torch
         >>> mean_over_groups(torch.tensor([0.0, 1.0, 2.0, 3.0]), torch.tensor([0, 0, 1, 1])).mean
         1.5
     """
