@@ -237,15 +237,17 @@ def test_ten_thousand_rollouts_show_the_first_and_say_so(kit):
 # ---------------------------------------------------------------------------------------- pages and displays
 
 
-def test_pages_are_whole_offline_and_without_script(tmp_path, rollouts, credits, kit):
+def test_pages_are_whole_and_offline_with_a_script_only_for_views(tmp_path, rollouts, credits, kit):
+    bare = show.html_page([rollouts], tmp_path / "bare.html").read_text(encoding="utf-8")
+    assert "default-src &#x27;none&#x27;" in bare and "<script" not in bare and "script-src" not in bare
     path = show.html_page(
         [view.CreditMap(rollouts, 0, credits), rollouts], tmp_path / "deep" / "a page.html", title="A < B"
     )
     text = path.read_text(encoding="utf-8")
     assert text.startswith("<!DOCTYPE html>") and "<title>A &lt; B</title>" in text
-    assert "default-src &#x27;none&#x27;" in text and "<script" not in text and "http://" not in text
-    assert "https://" not in text and "prefers-color-scheme: dark" in text
-    assert len(text.encode()) <= PAGE_BYTES + 20_000
+    assert "default-src &#x27;none&#x27;" in text and "http://" not in text and "https://" not in text
+    assert text.count("<script") == 2 and text.count('class="cw-data"') == 1 and "prefers-color-scheme: dark" in text
+    assert len(text.encode()) <= PAGE_BYTES + 80_000
     for n in range(8):
         assert rollouts[n].id in text
 

@@ -6,9 +6,11 @@ Each holds rollouts and credits and makes its payload when it is shown. What the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.axioms import Axiom
 from workbench.credit import Credit
 from workbench.recipes.base import Recipe
 from workbench.rollouts import Rollouts
@@ -18,11 +20,15 @@ from workbench.view.escape import one_line
 from workbench.view.html.parts import PAGE_BYTES
 from workbench.view.page import island, page
 from workbench.view.reprs import PAGE_TEXT, Picture
+from workbench.view.reroll import Reroll, rerolled
 from workbench.view.sources import page_script
 from workbench.view.words import plain_text
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from workbench.view.link import Link
+    from workbench.view.widget import Answer, Live
 
 Methods = Recipe | Credit | Mapping[str, "Recipe | Credit"] | Iterable["Recipe | Credit"]
 PAGE_TOKENS = 20_000
@@ -39,13 +45,19 @@ def credits_of(rollouts: Rollouts, methods: Methods) -> dict[str, Credit]:
         TypeError: something that is neither recipe nor credit.
         ValueError: a recipe lacks a column (all are named, with the call that makes them).
     """
-    out: dict[str, Credit] = {}
+    return {name: credit for name, (credit, _) in _resolved(rollouts, methods).items()}
+
+
+def _resolved(rollouts: Rollouts, methods: Methods) -> dict[str, tuple[Credit, Recipe | None]]:
+    """Return a credit per method, by name, and the recipe it came from, if one did."""
+    out: dict[str, tuple[Credit, Recipe | None]] = {}
     for name, method in _named(methods):
-        if isinstance(method, Recipe):
-            method = method.credit(rollouts.batch(), to="token" if rollouts.has_tokens else "turn")
+        recipe = method if isinstance(method, Recipe) else None
+        if recipe is not None:
+            method = recipe.credit(rollouts.batch(), to="token" if rollouts.has_tokens else "turn")
         if not isinstance(method, Credit):
             raise TypeError(f"method {name!r}: expected a recipe or a credit, got {type(method).__name__}")
-        out[_unique(name, out)] = method
+        out[_unique(name, out)] = (method, recipe)
     return out
 
 
@@ -73,25 +85,67 @@ class CreditMap(View):
         trajectory: id or position of the rollout to show.
         methods: recipes or credits; see `credits_of`.
         scale: value of full colour; by default the 98th percentile of the non-zero credits of all methods and rollouts.
+        promises: name of a method to the axiom its sums should keep (`workbench.axioms`), where its stages do not say.
     """
 
     title = "Credit map"
+    kind = "credit_map"
 
     def __init__(
-        self, rollouts: Rollouts, trajectory: int | str = 0, methods: Methods = (), *, scale: float | None = None
+        self,
+        rollouts: Rollouts,
+        trajectory: int | str = 0,
+        methods: Methods = (),
+        *,
+        scale: float | None = None,
+        promises: Mapping[str, Axiom] | None = None,
     ):
         self.rollouts, self.trajectory, self.scale = rollouts, trajectory, scale
-        self.credits = credits_of(rollouts, methods)
+        found = _resolved(rollouts, methods)
+        self.credits = {name: credit for name, (credit, _) in found.items()}
+        said = promises or {}
+        self.promises = {name: (recipe, said.get(name)) for name, (_, recipe) in found.items() if recipe is not None}
+        self.reroll: Reroll | None = None
 
     def picture(self, *, wide: bool = False) -> Picture:
         sizes = {"limit": PAGE_TEXT, "tokens": PAGE_TOKENS} if wide else {}
         data = payload.credit_map(self.rollouts, self.trajectory, self.credits, self.scale, **sizes)
         return Picture(data, html.credit_map)
 
+    def interactive(self) -> dict[str, Any]:
+        data = payload.live_map(self.rollouts, self.trajectory, self.credits, self.scale, self.promises)
+        return {**data, "reroll": self.reroll is not None}
+
+    def live(self, *, link: Link | None = None, reroll: Reroll | None = None) -> Live:
+        """Return the map with its kernel; as the last line of a cell it shows itself.
+
+        Args:
+            link: views of one link share their selection; by default a link of its own.
+            reroll: samples a turn anew, so that its value can be measured beside each method's claim. Called with
+                rollouts, trajectory, turn, n, seed, progress by name:
+                `functools.partial(workbench.search.reroll, policy=policy, env=env)`.
+        """
+        self.reroll = reroll or self.reroll
+        return super().live(link=link)
+
+    def answers(self) -> Mapping[str, Answer]:
+        return {"reroll": partial(rerolled, self.rollouts, self.trajectory, self.reroll)} if self.reroll else {}
+
     def frame(self, state: Mapping[str, Any]) -> pd.DataFrame:
-        """Return one row a turn and method of this rollout: trajectory, turn, method, value, status."""
-        frame = Overview(self.rollouts, self.credits).frame({})
+        """Return one row a turn and method: trajectory, turn, method, value, status.
+
+        Where the reader chose a finer unit and a method, one row a unit of that method, with its text.
+        """
+        import pandas as pd
+
         identity = self.rollouts.trajectories[payload.position(self.rollouts, self.trajectory)].id
+        unit, method = state.get("unit"), state.get("method")
+        if unit and unit != "turn" and self.credits:
+            rows = list(payload.unit_rows(self.interactive(), method or next(iter(self.credits)), unit))
+            frame = pd.DataFrame(rows, columns=["turn", unit, "text", "method", "value", "status"])
+            frame.insert(0, "trajectory", identity)
+            return frame
+        frame = Overview(self.rollouts, self.credits).frame({})
         return frame[frame["trajectory"] == identity].reset_index(drop=True)
 
 

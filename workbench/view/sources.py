@@ -11,6 +11,7 @@ WIDGET_BYTES = 60_000  # what one widget loads
 ALL_BYTES = 200_000  # all sources together
 
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "\./(\w+)\.js";\n', re.M)
+_COMMENT = re.compile(r"^[ \t]*(?://[^\n]*|/\*(?:(?!\*/).)*\*/[ \t]*)$", re.M | re.S)
 _EXPORT = re.compile(r"^export (async function|function|class|const) (\w+)", re.M)
 
 
@@ -53,6 +54,15 @@ def _visit(name: str, place: Path, found: list[str], above: tuple[str, ...]) -> 
     found.append(name)
 
 
+def bare(text: str) -> str:
+    """Return a source without indentation and without comments that stand on lines of their own.
+
+    A page need not load them. Hence the rule for sources: no template literal over several lines.
+    """
+    lines = (line.strip() for line in _COMMENT.sub("", text).splitlines())
+    return "".join(f"{line}\n" for line in lines if line)
+
+
 def _scoped(name: str, text: str) -> str:
     """Return a module as a function of its own, so that its names meet no other module's."""
     exported = [found for _, found in _EXPORT.findall(text)]
@@ -65,9 +75,9 @@ def _scoped(name: str, text: str) -> str:
 
 def _parts(kinds: tuple[str, ...], place: Path) -> str:
     names = order(kinds, place)
-    code = "".join(_scoped(name, (place / f"{name}.js").read_text(encoding="utf-8")) for name in names)
+    code = "".join(_scoped(name, bare((place / f"{name}.js").read_text(encoding="utf-8"))) for name in names)
     sheets = [place / f"{name}.css" for name in names]
-    style = "\n".join(sheet.read_text(encoding="utf-8") for sheet in sheets if sheet.is_file())
+    style = "".join(bare(sheet.read_text(encoding="utf-8")) for sheet in sheets if sheet.is_file())
     views = ", ".join(f"{kind}: {kind}.view" for kind in kinds)
     return f"{code}const views = {{ {views} }};\nconst style = {json.dumps(style, ensure_ascii=False)};\n"
 

@@ -1,6 +1,7 @@
 """Pure functions from the data to JSON-able payloads; every picture is one."""
 
 from workbench.view.payload.formula import objective, recipe, tree
+from workbench.view.payload.live_map import live_map, unit_rows
 from workbench.view.payload.maps import credit_map, group_overview, method_table, position, ribbons, turn_frame
 from workbench.view.payload.records import message, transcript, turn
 from workbench.view.payload.run import look, runs, training_credit
@@ -8,6 +9,7 @@ from workbench.view.payload.run import look, runs, training_credit
 __all__ = [
     "credit_map",
     "group_overview",
+    "live_map",
     "look",
     "message",
     "method_table",
@@ -21,4 +23,5 @@ __all__ = [
     "tree",
     "turn",
     "turn_frame",
+    "unit_rows",
 ]
