@@ -214,6 +214,12 @@ RETURNS = [
             'credit = chain(*signal, *penalty, zscore(task, eps=eps), spread("token"))',
             'credit = chain(signal[0], *penalty, signal[1], zscore(task, eps=eps), spread("token"))',
         ),
+        (
+            "credit from shaping alone is not said",
+            "train/outcomes.py",
+            'if lit and c not in ("varied", "unknown")])',
+            'if lit and c not in ("varied", "unknown", "all failed")])',
+        ),
     ),
     *of(
         "test_returns.py::test_rewards_that_are_not_finite",

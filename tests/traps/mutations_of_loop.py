@@ -159,6 +159,12 @@ LOSS = [
             "    model.train()  # dropout",
         ),
         (
+            "layers that compute again do so with dropout",
+            "train/student.py",
+            "        layer.training = True\n",
+            "        layer.train()\n",
+        ),
+        (
             "the sampler samples with dropout",
             "policy/hf.py",
             "    model.eval()\n    try:\n",

@@ -300,6 +300,15 @@ MASKS = [
         ),
     ),
     *of(
+        "test_masks.py::test_value_of_a_state_does_not_see_the_action",
+        (
+            "the value is read at the token itself",
+            "train/parts.py",
+            "head(seen[0][at])",
+            "head(seen[0][at[0], (at[1] + 1).clamp_max(seen[0].shape[1] - 1)])",
+        ),
+    ),
+    *of(
         "test_masks.py::test_whitening_over_observations",
         (
             "observed tokens are units like sampled ones",

@@ -180,12 +180,12 @@ def test_placeholder_log_prob() -> None:
     assert entropy(torch.full((3,), -1.0), batch, partly, outputs=said).loss.item() == pytest.approx(-1.0)
 
 
-@pytest.mark.parametrize("lora", [None, Lora(rank=2, dropout=0.5)])
-def test_dropout_is_off(lora: Lora | None) -> None:
+@pytest.mark.parametrize("how", [{}, {"lora": Lora(rank=2, dropout=0.5)}, {"checkpointing": True}], ids=repr)
+def test_dropout_is_off(how: dict[str, Any]) -> None:
     """Whatever mode the model came in, sampler and learner are one function: at every step the ratio begins at 1."""
     policy, env = chain(attention_dropout=0.5)
     policy.engine.model.train()
-    plan = replace(PLAN, lora=lora, rate=0.05)
+    plan = replace(PLAN, rate=0.05, **how)
     learner = start(policy, recipes.rloo(), plan)
     rows = [one_step(learner, env, recipes.rloo(), plan, step).metrics for step in range(2)]
     assert max(row["ratio_gap"] for row in rows) < 1e-3

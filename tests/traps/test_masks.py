@@ -35,6 +35,7 @@ from workbench.rollouts import Rollouts
 from workbench.train import sft
 from workbench.train.learn import accumulate
 from workbench.train.parts import cut, score
+from workbench.train.student import Student, head_for
 from workbench.train.trees import cut_trees
 from workbench.trajectory import Example
 from workbench.transforms import imitate
@@ -201,6 +202,24 @@ def test_mask_is_neither_shifted_nor_inverted() -> None:
     assert weights.tolist() == [0.5, 0.0, 0.5]
     nll, hits = sft.weighted_nll(logits, torch.tensor([[1, 2, 3, 4, 5]]), torch.tensor([[0.0, 1.0, 1.0, 0.0, 1.0]]))
     assert nll.item() == pytest.approx(-found.sum().item(), abs=1e-5) and hits.item() == 3
+
+
+@pytest.mark.parametrize("pack", ["rows", "tree"])
+def test_value_of_a_state_does_not_see_the_action(pack: str) -> None:
+    """A baseline that knows what was done takes its credit away: V is of what stands before the token."""
+    batch, model = batch_of(story("a", [[-1.0] * 3, [-1.0] * 2])), llama(12)
+    student = Student(model, head_for(model))
+    torch.nn.init.normal_(student.head.linear.weight, generator=torch.Generator().manual_seed(0))
+    last = int(batch.token_position[-1])
+    other = batch.sequences[0].clone()  # type: ignore[union-attr]
+    other[last] += 1
+    found = []
+    for ids in (batch.sequences[0], other):
+        (part,) = all_parts(replace(batch, sequences=(ids,)), pack)
+        found.append(score(student, part, 1.0)[1]["value"].detach())
+    assert torch.equal(*found) and len(set(found[0].tolist())) == 5
+    hidden = model(input_ids=batch.sequences[0][None], output_hidden_states=True).hidden_states[-1]  # type: ignore[index]
+    assert torch.allclose(found[0], student.head(hidden[0, batch.token_position - 1]), atol=1e-5)
 
 
 def test_whitening_over_observations() -> None:

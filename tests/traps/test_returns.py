@@ -198,7 +198,12 @@ def test_variance_of_shaping_only() -> None:
     credit = shaped.credit(batch)
     assert not bool(credit.known.any()) and not bool(kept(batch, credit).any())
     assert credit.counts()["all outcomes of the group equal"] == 16
-    assert credited(batch, credit)["groups_dropped"] == 1
+    row = credited(batch, credit)
+    assert (row["groups_dropped"], row["shaping_only"], row["shaping_only_causes"]) == (1, 0.0, {})
+    row = credited(
+        batch, Recipe("shaped", chain(read("turn_reward"), centred(task), spread("token")), clipped()).credit(batch)
+    )
+    assert (row["dead_groups"], row["shaping_only"], row["shaping_only_causes"]) == (0.0, 1.0, {"all failed": 1})
 
 
 # ------------------------------------------------------------------------------------------------ what is unknown
