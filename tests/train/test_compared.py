@@ -111,7 +111,7 @@ def test_the_rate_comes_from_tuning_seeds_alone():
     kept = [*tuned("grpo", RATES[2]), line("grpo", 0, 99, RATES[0])]
     assert best_rate(kept, "chain", "grpo") == RATES[2]
     assert compared.reported(kept) == []  # the reported seed was run at another rate
-    with pytest.raises(ValueError, match="5 tuning runs of 6"):
+    with pytest.raises(ValueError, match="2 tuning runs of 3"):
         best_rate(kept[1:], "chain", "grpo")
 
 
@@ -157,6 +157,8 @@ def test_jobs_give_each_method_the_same_budget_and_disjoint_seeds():
     assert not set(SEEDS) & set(TUNING_SEEDS) and len(SEEDS) >= 5 and len(RATES) == 3
     for world in sweep.WORLDS:
         for method in sweep.METHODS:
+            if (world, method) in sweep.LEFT_OUT:
+                continue
             mine = [job for job in every if (job.world, job.method) == (world, method)]
             assert len(mine) == len(RATES) * len(TUNING_SEEDS) + len(SEEDS)
 
