@@ -47,7 +47,7 @@ format:  ## format the code
 notebooks: setup  ## run every notebook from its source; fails on an error
 	@$(VENV_PYTHON) scripts/notebooks.py run
 
-bench: setup  ## print the benchmark tables
+bench: setup-all  ## print the benchmark tables (half an hour)
 	@for file in benchmarks/*.py; do echo "== $$file"; $(VENV_PYTHON) "$$file" || exit 1; done
 
 parity: setup  ## the methods against worked examples, one line a case
