@@ -35,9 +35,9 @@ export function rerollPanel(ctx, k, index, claims) {
 
 function result(found, claims) {
   const rows = [["before the turn", found.before], ["after it", found.after]];
-  const words = (v) => v.mean === null ? "unknown" : `${v.mean.toFixed(2)} [${v.low.toFixed(2)}, ${v.high.toFixed(2)}]`;
+  const interval = (v) => v.mean === null ? "unknown" : `${v.mean.toFixed(2)} [${v.low.toFixed(2)}, ${v.high.toFixed(2)}]`;
   const line = ([name, v]) => el("tr", null, el("th", { scope: "row" }, name), el("td", null, range(v, 0, 1)),
-    el("td", { class: "n" }, words(v)), el("td", { class: "quiet" }, v.low === v.high ? "certain: the episode ends here"
+    el("td", { class: "n" }, interval(v)), el("td", { class: "quiet" }, v.low === v.high ? "certain: the episode ends here"
       : `${count(v.known, "outcome")}${v.unknown ? `, ${v.unknown} unknown` : ""}`));
   const g = found.gain;
   const sure = g.mean !== null && (g.low > 0 || g.high < 0);
@@ -51,9 +51,13 @@ function result(found, claims) {
       () => el("ol", { class: "branches" }, found.branches.map((b) => el("li", null, el("b", null, `outcome ${plain(b.outcome)} `),
         el("span", { class: "mono" }, b.turns.join("  →  "))))))
     : null;
-  return [el("table", null, el("thead", null, el("tr", null, el("th", { scope: "col" }, "measured"), el("th"), el("th", { scope: "col", class: "n" }, "mean outcome"), el("th"))),
-    el("tbody", null, rows.map(line), gain),
-    el("tbody", null, el("tr", null, el("th", { scope: "rowgroup", colspan: "4", class: "sub" }, "each method’s claim, in its own unit: only the sign compares")), claims.map(claim))), branches];
+  const side = { class: "n", scope: "col" };
+  const heading = el("tr", null, el("th", { scope: "col" }, "measured"), el("th"), el("th", side, "mean outcome"), el("th"));
+  const words = "each method’s claim, in its own unit: only the sign compares";
+  const divider = el("tr", null, el("th", { scope: "rowgroup", colspan: "4", class: "sub" }, words));
+  const table = el("table", null, el("thead", null, heading), el("tbody", null, rows.map(line), gain),
+    el("tbody", null, divider, claims.map(claim)));
+  return [table, branches];
 }
 
 function agrees(cell, gain, sure) {
