@@ -340,6 +340,7 @@ export function mount(make, place, source) {
   const listeners = {};
   const ctx = {
     host: place, name: source.name, kind: source.kind, data: source.data, live: Boolean(source.wire), page: source.page,
+    link: source.link, // for a view that puts another one into itself
     selection: null,
     state: { ...source.state },
     on(name, f) { (listeners[name] ||= []).push(f); },

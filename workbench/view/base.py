@@ -34,6 +34,10 @@ class View:
         """Return the payload of the interactive layer: JSON-able, with numpy arrays where there are many numbers."""
         raise NotImplementedError(f"{type(self).__name__} has no interactive layer")
 
+    def for_page(self) -> dict[str, Any]:
+        """Return the payload of the interactive layer for a file, where no kernel answers."""
+        return self.interactive()
+
     def frame(self, state: Mapping[str, Any]) -> pd.DataFrame:
         """Return what is on screen when the controls stand as in `state` ({} is how the view opens)."""
         raise NotImplementedError

@@ -229,7 +229,7 @@ def write_page(path: str | Path, title: str, things: list[Any], lead: str = "") 
         body = made.make(made.data, budget)
         if isinstance(thing, View) and thing.kind:
             kinds.append(thing.kind)
-            body = island(body, thing.kind, thing.title, thing.interactive(), thing.state)
+            body = island(body, thing.kind, thing.title, thing.for_page(), thing.state)
         sections.append((one_line(plain_text(made.data).partition("\n")[0], 120), body))
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

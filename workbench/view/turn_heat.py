@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
+from workbench.credit import Credit
 from workbench.rollouts import Rollouts
-from workbench.view import html, palette
+from workbench.view import html, palette, payload
 from workbench.view.base import View
 from workbench.view.escape import one_line
-from workbench.view.maps import Methods, credits_of
+from workbench.view.maps import CreditMap, Methods, credits_of
+from workbench.view.pack import pack
 from workbench.view.payload.disagree import MEASURES, apart
 from workbench.view.payload.heat import LETTERS, credited, heat, owners, turn_numbers
 from workbench.view.payload.heat_picture import heat_picture
 from workbench.view.payload.orders import shown_methods, shown_rollouts, texts_of
 from workbench.view.reprs import Picture
+from workbench.view.sources import widget_script
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,6 +30,9 @@ if TYPE_CHECKING:
     from workbench.view.widget import Answer
 
 TEXTS_UP_TO = 3_000  # turns whose first words travel with the map
+MAPS = 40  # credit maps a file carries, if they fit
+MAPS_BYTES = 2_000_000  # before they are compressed
+PANELS = 4  # methods shown at first
 
 
 class TurnHeat(View):
@@ -36,6 +44,8 @@ class TurnHeat(View):
         scale: value of full colour; by default the 98th percentile of the non-zero credits of all methods.
         sort: how the rollouts are ordered at first; see `workbench.view.payload.orders.SORTS`.
         grouped: keep the rollouts of a group together.
+
+    Of more than four methods the first four are shown at first; their buttons show the others.
 
     Raises:
         ValueError: a credit that was computed on other rollouts, or an order there is not.
@@ -54,7 +64,9 @@ class TurnHeat(View):
     ):
         self.rollouts, self.scale = rollouts, scale
         self.credits = credits_of(rollouts, methods)
-        self.state.update({} if sort == "given" else {"sort": sort}, **({} if grouped else {"grouped": False}))
+        opening = {"sort": None if sort == "given" else sort, "grouped": None if grouped else False}
+        opening["methods"] = list(self.credits)[:PANELS] if len(self.credits) > PANELS else None
+        self.state.update({key: value for key, value in opening.items() if value is not None})
         shown_rollouts(self._heat, self.state)  # an order that is not there is said here, not in a page
 
     @cached_property
@@ -151,11 +163,56 @@ class TurnHeat(View):
         every = np.stack([credited(self._heat, m) for m in range(len(self._heat["methods"]))])
         return apart(measure, every, owners(self._heat), self._heat["count"]).turn
 
+    def for_page(self) -> dict[str, Any]:
+        """Return the payload for a file: with the credit maps of the rollouts on which the methods part most."""
+        maps, room = {}, MAPS_BYTES
+        for n in self._worth_reading():
+            packed = self._map(n)
+            room -= len(packed)
+            if room < 0:
+                break
+            maps[str(n)] = packed
+        return {**self._heat, "carried": {"script": widget_script(("credit_map",)), "maps": maps}}
+
+    def _worth_reading(self) -> list[int]:
+        """Rollouts whose credit map a file carries, by place."""
+        p = self._heat
+        if not p["apart"]:
+            return shown_rollouts(p, self.state)[:MAPS].tolist()
+        score = np.nan_to_num(p["apart"]["rank"]["rollout"].astype(np.float64), nan=-1.0)
+        return np.argsort(-score, kind="stable")[:MAPS].tolist()
+
     def answers(self) -> Mapping[str, Answer]:
-        return {"open": lambda args, call: self._open(str(args["trajectory"]))}
+        return {"open": self._open}
 
-    def _open(self, trajectory: str) -> dict[str, Any]:
-        """Return the interactive payload of the credit map of one rollout."""
-        from workbench.view.maps import CreditMap
+    def _open(self, args: Mapping[str, Any], call: Any) -> dict[str, Any]:
+        """Return the packed credit map of one rollout, and the module that draws it where the page lacks it."""
+        place = payload.position(self.rollouts, str(args["trajectory"]))
+        script = {"script": widget_script(("credit_map",))} if args.get("script") else {}
+        return {**script, "map": self._map(place)}
 
-        return CreditMap(self.rollouts, trajectory, self.credits, scale=self.scale).interactive()
+    def _map(self, place: int) -> np.ndarray:
+        """Return the packed interactive payload of a rollout's credit map -> uint8, on the scale of the heat map."""
+        t = self.rollouts.trajectories[place]
+        rollouts, credits = of_group(self.rollouts, self.credits, t.group)
+        shown = CreditMap(rollouts, t.id, credits, scale=self._heat["scale"]["full"])
+        return np.frombuffer(pack(shown.interactive()), np.uint8)
+
+
+def of_group(rollouts: Rollouts, credits: Mapping[str, Credit], group: str) -> tuple[Rollouts, Mapping[str, Credit]]:
+    """Return the rollouts of a group with their credit, so that one map costs no pass over all rollouts.
+
+    Credits of a level that a selection counts anew (a user's unit) leave everything as it is.
+    """
+    batch = rollouts.batch()
+    kept = [n for n, t in enumerate(rollouts) if t.group == group]
+    if len(kept) == len(rollouts) or any(c.level not in ("token", "turn", "trajectory") for c in credits.values()):
+        return rollouts, credits
+    inside = torch.zeros(len(rollouts), dtype=torch.bool)
+    inside[kept] = True
+    return rollouts[kept], {name: _cut(c, inside[batch.up(c.level, "trajectory")]) for name, c in credits.items()}
+
+
+def _cut(credit: Credit, use: torch.Tensor) -> Credit:
+    dropped = None if credit.dropped is None else credit.dropped[use]
+    return replace(credit, values=credit.values[use], known=credit.known[use], dropped=dropped)

@@ -57,7 +57,7 @@ def heat_picture(payload: Mapping[str, Any], state: Mapping[str, Any] | None = N
     step = max(1, -(-len(order) // LINES))
     drawn = order[::step]
     group = payload["group"][drawn]
-    grouped = bool(state.get("grouped", True)) and step == 1
+    grouped = state.get("grouped") is not False and step == 1
     return {
         "kind": "turn_heat",
         "total": payload["count"],
@@ -65,7 +65,7 @@ def heat_picture(payload: Mapping[str, Any], state: Mapping[str, Any] | None = N
         "every": step,
         "width": payload["width"],
         "groups": len(set(payload["group"][order].tolist())),
-        "sort": state.get("sort", "given"),
+        "sort": state.get("sort") or "given",
         "scale": payload["scale"],
         "outcomes": [None if np.isnan(v) else float(v) for v in payload["outcome"][drawn]],
         "breaks": [i for i in range(1, len(drawn)) if grouped and group[i] != group[i - 1]],

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
+from string import hexdigits
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,7 @@ def sort_key(payload: Mapping[str, Any], state: Mapping[str, Any]) -> np.ndarray
     Raises:
         ValueError: no such order.
     """
-    name = state.get("sort", "given")
+    name = state.get("sort") or "given"
     if name not in SORTS:
         raise ValueError(f"sort: expected one of {list(SORTS)}, got {name!r}")
     if name == "outcome":
@@ -80,7 +80,7 @@ def shown_rollouts(payload: Mapping[str, Any], state: Mapping[str, Any]) -> np.n
 
     Args:
         payload: of `heat`.
-        state: `sort` (see `SORTS`), `flip` (smallest first), `grouped` (default true), `find` (text in the id of a
+        state: `sort` (see `SORTS`), `flip` (smallest first), `grouped` (true unless false), `find` (text in the id of a
             rollout or group, or in its question), `only` ("all", a kind of group, or "selected"), `rows` (selected).
     """
     kept = np.flatnonzero(kept_rollouts(payload, state))
@@ -88,7 +88,7 @@ def shown_rollouts(payload: Mapping[str, Any], state: Mapping[str, Any]) -> np.n
     key = sort_key(payload, state)
     key = -np.arange(payload["count"], dtype=np.float64) if key is None else key
     order = kept[_largest_first(key[kept], flip)]
-    if not state.get("grouped", True):
+    if state.get("grouped") is False:
         return order
     group = payload["group"].astype(np.int64)
     rank = np.argsort(_largest_first(group_key(payload, key, kept), flip), kind="stable")
@@ -110,14 +110,14 @@ def kept_rollouts(payload: Mapping[str, Any], state: Mapping[str, Any]) -> np.nd
     Raises:
         ValueError: no such filter.
     """
-    out, only = np.ones(payload["count"], bool), state.get("only", "all")
+    out, only = np.ones(payload["count"], bool), state.get("only") or "all"
     if only in GROUPS:
         out &= payload["kinds"][payload["group"].astype(np.int64)] == GROUPS.index(only)
     elif only == "selected":
         out &= rows_of(str(state.get("rows") or ""), payload["count"])
     elif only != "all":
         raise ValueError(f"only: expected 'all', 'selected' or one of {list(GROUPS)}, got {only!r}")
-    if wanted := str(state.get("find") or "").lower():
+    if wanted := str("" if state.get("find") is None else state["find"]).lower():
         groups = zip(texts_of(payload["groups"]), texts_of(payload["questions"]), strict=True)
         hit = np.array([wanted in name.lower() or wanted in asked.lower() for name, asked in groups], bool)
         mine = np.array([wanted in name.lower() for name in texts_of(payload["ids"])], bool)
@@ -126,22 +126,19 @@ def kept_rollouts(payload: Mapping[str, Any], state: Mapping[str, Any]) -> np.nd
 
 
 def rows_of(text: str, count: int) -> np.ndarray:
-    """Read a set of rollouts from a permalink: ranges, or bits in base64 after a colon -> bool [count].
+    """Read a set of rollouts from a permalink: ranges, or bits in hex after a colon -> bool [count].
 
     What is not readable is no rollout: links are typed and cut by hand.
 
     Example:
-        >>> np.flatnonzero(rows_of("0-2,5", 8)).tolist(), np.flatnonzero(rows_of(":BQ", 8)).tolist()
-        ([0, 1, 2, 5], [0, 2])
+        >>> np.flatnonzero(rows_of("0-2,5", 8)).tolist(), np.flatnonzero(rows_of(":52", 8)).tolist()
+        ([0, 1, 2, 5], [0, 2, 5])
     """
     out = np.zeros(count, bool)
     if text.startswith(":"):
-        try:
-            raw = base64.urlsafe_b64decode(text[1:] + "=" * (-len(text[1:]) % 4))
-        except ValueError:
-            return out
-        bits = np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little")[:count].astype(bool)
-        out[: len(bits)] = bits
+        for n in range(min(count, 4 * (len(text) - 1))):
+            digit = text[1 + n // 4]
+            out[n] = digit in hexdigits and int(digit, 16) >> n % 4 & 1
         return out
     for part in text.split(","):
         first, _, last = part.partition("-")

@@ -1,0 +1,506 @@
+// Many rollouts x turns on one canvas: order, group, brush, a cursor with words, and the credit map of one rollout below.
+
+import { button, canvas, choice, count, digits, el, fill, fold, keys, LETTERS, number, oneLine, plain, ruler, switcher, visible, worded } from "./core.js";
+import { beyond, blockExpression, cellAt, CODE, codes, countMarks, GROUPS, meansByTurn, NONE, rampCodes, rowsOf, rowsText, shownMethods, shownRollouts, SORTS, start, textList } from "./heat_rows.js";
+import { draw, drawMini, drawSample, GAP, GUTTER, HEAD, STRIP } from "./heat_draw.js";
+
+const TALLEST = 480;
+const HEIGHTS = [1, 2, 3, 5, 8, 12, 16, 22];
+const PAIRS = 20000; // cells that are named one by one in a selection; of more, rollouts and an expression
+const MARKS = [["+", "positive", 9], ["-", "negative", -9], ["z", "zero", CODE.z], ["u", "unknown", CODE.u], ["d", "dropped", CODE.d], ["n", "not trained", CODE.n], ["beyond", "beyond the scale", CODE.beyond]];
+
+const many = (n) => n.toLocaleString("en");
+
+export function view(ctx) {
+  const heat = new Heat(ctx);
+  ctx.on("data", () => heat.reset());
+  ctx.on("state", () => heat.reset());
+  ctx.on("select", (selection) => heat.follow(selection));
+}
+
+class Heat {
+  constructor(ctx) {
+    this.ctx = ctx;
+    this.readout = el("p", { class: "readout", "aria-live": "polite" });
+    this.legend = el("div", { class: "legend" });
+    this.chosen = el("div", { class: "chosen" });
+    this.opened = el("div", { class: "opened" });
+    this.tools = el("div", { class: "tools" });
+    this.canvas = canvas(ctx, (g, width, height, ink) => draw(this, g, width, ink), { role: "img" });
+    this.spacer = el("div", { class: "spacer" }, this.canvas);
+    this.scroller = el("div", { class: "scroller", tabindex: "0", role: "group", "aria-label": "Heat map: arrows move, Enter opens" }, this.spacer);
+    this.mini = canvas(ctx, (g, width, height, ink) => drawMini(this, g, width, height, ink), { class: "mini", "aria-hidden": "true" });
+    const stage = el("div", { class: "stage" }, this.scroller, this.mini);
+    ctx.root.append(this.tools, stage, this.readout, this.legend, this.chosen, this.opened, keys(ctx, this.bindings()));
+    this.scroller.addEventListener("scroll", () => this.redraw());
+    this.point();
+    const watch = new ResizeObserver(() => this.layout());
+    watch.observe(this.scroller);
+    ctx.on("dispose", () => { watch.disconnect(); this.down?.(); });
+    this.reset();
+  }
+
+  get state() { return this.ctx.state; }
+  get data() { return this.ctx.data; }
+
+  keep(change) { this.ctx.remember(change); }
+
+  redraw() {
+    this.canvas.redraw();
+    this.mini.redraw();
+  }
+
+  // -- what is shown ------------------------------------------------------------------------------------------------
+
+  /** Everything anew: other data, or another permalink. */
+  reset() {
+    const { data, state } = this;
+    [this.ids, this.groups] = [data.ids, data.groups].map(textList);
+    this.texts = data.texts ? textList(data.texts) : () => "";
+    this.byId = null;
+    this.rows = rowsOf(String(state.rows ?? ""), data.count);
+    this.span = /^\d+-\d+$/.test(state.turns ?? "") ? state.turns.split("-").map(Number) : null;
+    this.fillCells();
+    const [n, turn] = Array.isArray(state.at) ? state.at : [];
+    this.cursor = { n: n >= 0 && n < data.count ? Math.floor(n) : -1, turn: turn > 0 ? Math.floor(turn) : 0 };
+    const known = data.outcome.filter((v) => !Number.isNaN(v));
+    this.low = known.reduce((a, b) => Math.min(a, b), 0);
+    this.high = known.reduce((a, b) => Math.max(a, b), 0);
+    this.update();
+    if (this.rows.includes(1)) this.commit("link");
+    if (state.open >= 0 && state.open < data.count) this.open(Math.floor(state.open), false);
+    else this.close(false);
+  }
+
+  /** The state changed: order, codes, words, picture. */
+  update(change = null) {
+    if (change) this.keep(change);
+    const { data, state } = this;
+    this.methods = shownMethods(data, state);
+    this.panels = this.methods.map((m) => {
+      const full = state.own ? data.own[m] : data.scale.full;
+      return { m, full, name: visible(data.methods[m]), codes: codes(data.values[m], data.status[m], full) };
+    });
+    this.credits = [...this.panels];
+    if (Object.hasOwn(data.apart, state.apart)) this.panels.push({ name: `disagreement, by ${state.apart}`, codes: rampCodes(data.apart[state.apart].turn) });
+    this.order = shownRollouts(data, state);
+    this.place = new Int32Array(data.count).fill(-1);
+    this.order.forEach((n, i) => { this.place[n] = i; });
+    this.zoom = HEIGHTS.includes(state.zoom) ? state.zoom : HEIGHTS.findLast((h) => h * this.order.length <= 360) ?? 3;
+    if (!(this.place[this.cursor.n] >= 0)) this.cursor.n = this.order[0] ?? -1;
+    this.controls();
+    this.layout();
+    this.mean();
+    this.describe();
+    this.explain();
+    this.say();
+  }
+
+  /** Widths and heights, from the room there is. */
+  layout() {
+    const [columns, panels] = [Math.max(1, this.data.width), this.panels.length];
+    const room = this.scroller.clientWidth || 900;
+    this.cell = Math.max(3, Math.min(22, Math.floor((room - GUTTER - STRIP - GAP * panels) / (columns * Math.max(1, panels)))));
+    this.panels.forEach((panel, p) => { panel.x = GUTTER + STRIP + GAP + p * (columns * this.cell + GAP); });
+    const wide = GUTTER + STRIP + (columns * this.cell + GAP) * panels;
+    const tall = this.zoom * this.order.length;
+    this.body = Math.min(TALLEST, Math.max(this.zoom, tall));
+    this.mini.hidden = tall <= TALLEST;
+    const size = (node, width, height) => { Object.assign(node.style, { width: width && `${width}px`, height: `${height}px` }); };
+    size(this.scroller, 0, HEAD + this.body + (wide > room ? 14 : 0));
+    size(this.spacer, wide, HEAD + tall);
+    size(this.canvas, Math.min(wide, room), HEAD + this.body);
+    size(this.mini, 0, this.body);
+    this.redraw();
+  }
+
+  // -- controls -----------------------------------------------------------------------------------------------------
+
+  sorts() {
+    return Object.entries(SORTS).filter(([key, words]) => !words.startsWith("dis") || Object.hasOwn(this.data.apart, key));
+  }
+
+  controls() {
+    if (this.tools.contains(this.ctx.root.getRootNode().activeElement)) { this.pressed(); return; }
+    const { data, state } = this;
+    const toggle = (words, key, change) => {
+      const node = button(words, () => this.update(change(node.getAttribute("aria-pressed") !== "true")));
+      node.on = key;
+      return node;
+    };
+    const sort = Object.hasOwn(SORTS, state.sort) ? state.sort : "given";
+    this.sort = choice("Order", this.sorts(), sort, (v) => this.update({ sort: v }));
+    this.toggles = [
+      toggle("reverse", () => this.state.flip, (on) => ({ flip: on || null })),
+      toggle("groups together", () => this.state.grouped !== false, (on) => ({ grouped: on ? null : false })),
+    ];
+    this.found = el("input", { type: "search", placeholder: "id, group, question", "aria-label": "Find rollouts", on: { input: () => this.update({ find: this.found.value || null }) } });
+    this.found.value = String(state.find ?? "");
+    const only = [["all", "all rollouts"], ["selected", "what is selected"], ...GROUPS.map((kind) => [kind, `${kind} groups`])];
+    const show = choice("Show", only, only.some(([key]) => key === state.only) ? state.only : "all", (v) => this.update({ only: v }));
+    const group = (words, nodes) => el("span", { class: "control", role: "group", "aria-label": words }, el("span", null, words), el("span", { class: "switch" }, nodes));
+    const several = data.methods.length > 1 ? [
+      this.methodChoice(group),
+      switcher("Scale", [["", "shared"], ["own", "own"]], state.own ? "own" : "", (v) => this.update({ own: v ? true : null })),
+      choice("Disagreement", [["", "not drawn"], ...Object.keys(data.apart).map((key) => [key, `by ${key}`])], state.apart ?? "", (v) => this.update({ apart: v || null })),
+    ] : [];
+    fill(this.tools, this.sort, el("span", { class: "switch" }, this.toggles.slice(0, 2)), show,
+      el("label", { class: "control" }, el("span", null, "Find"), this.found), group("Rows", [button("lower", () => this.taller(-1)), button("taller", () => this.taller(1))]), several);
+    this.pressed();
+  }
+
+  methodChoice(group) {
+    const names = this.data.methods;
+    const press = (m) => {
+      const next = this.methods.includes(m) ? this.methods.filter((other) => other !== m) : [...this.methods, m];
+      if (next.length) this.update({ methods: next.map((i) => names[i]) });
+    };
+    const list = names.map((name, m) => button(oneLine(name, 24), () => press(m)));
+    list.forEach((node, m) => { node.on = () => this.methods.includes(m); });
+    this.toggles.push(...list);
+    return list.length <= 6 ? group("Methods", list) : fold(`${names.length} methods`, () => el("span", { class: "switch many" }, list));
+  }
+
+  pressed() {
+    for (const node of this.toggles) node.setAttribute("aria-pressed", String(Boolean(node.on())));
+    this.sort.set(Object.hasOwn(SORTS, this.state.sort) ? this.state.sort : "given");
+  }
+
+  taller(step) {
+    const next = HEIGHTS[HEIGHTS.indexOf(this.zoom) + step];
+    if (!next) return;
+    this.update({ zoom: next });
+    this.reveal();
+  }
+
+  bindings() {
+    const steps = () => {
+      const screen = Math.max(1, Math.floor(this.body / this.zoom) - 1);
+      return { j: 1, ArrowDown: 1, k: -1, ArrowUp: -1, PageDown: screen, PageUp: -screen, Home: -1e9, End: 1e9 };
+    };
+    const row = (event) => this.move(steps()[event.key], 0, event.shiftKey);
+    const turn = (event) => this.move(0, "ArrowRight l".includes(event.key) ? 1 : -1, event.shiftKey);
+    const change = (made) => () => { this.update(made()); this.reveal(); };
+    const after = (list, key) => list[(list.indexOf(key) + 1) % list.length];
+    return [
+      ["ArrowDown j ArrowUp k", "rollout after, before; with Shift, select", row],
+      ["ArrowRight l ArrowLeft h", "turn after, before", turn],
+      ["PageDown PageUp Home End", "a screen down, up; first, last rollout", row],
+      ["Space", "select the turn, or no longer", () => this.toggle(false)],
+      ["x", "select the rollout, or no longer", () => this.toggle(true)],
+      ["a", "select the group", () => this.selectGroup()],
+      ["Enter", "open the credit map of the rollout", () => this.open(this.cursor.n)],
+      ["Escape", "close it, then select nothing", () => (this.opened.firstChild ? this.close() : this.nothing())],
+      ["[ ]", "another method first", (e) => this.turnMethods(e.key === "]")],
+      ["s", "next order", change(() => ({ sort: after(this.sorts().map(([key]) => key), this.state.sort ?? "given") }))],
+      ["r", "reverse the order", change(() => ({ flip: !this.state.flip || null }))],
+      ["+ -", "taller, lower rows", (e) => this.taller(e.key === "+" ? 1 : -1)],
+      ["/", "find", () => this.found.focus()],
+    ];
+  }
+
+  turnMethods(on) {
+    const names = this.methods.map((m) => this.data.methods[m]);
+    this.update({ methods: on ? [...names.slice(1), names[0]] : [names.at(-1), ...names.slice(0, -1)] });
+  }
+
+  // -- cursor and selection -----------------------------------------------------------------------------------------
+
+  move(rows, turns, extend) {
+    if (!this.order.length) return;
+    const before = { ...this.cursor };
+    const i = Math.max(0, Math.min(this.order.length - 1, this.place[this.cursor.n] + rows));
+    this.cursor = { n: this.order[i], turn: Math.max(0, Math.min(this.data.width - 1, this.cursor.turn + turns)) };
+    if (extend) {
+      this.anchor ??= before;
+      this.block(Math.max(0, this.place[this.anchor.n]), i, this.anchor.turn, this.cursor.turn);
+      this.commit("keys");
+    } else this.anchor = null;
+    this.keep({ at: [this.cursor.n, this.cursor.turn] });
+    this.reveal();
+    this.say();
+  }
+
+  /** Scroll so that the cursor is in sight. */
+  reveal() {
+    const { scroller, zoom, body, cell } = this;
+    const y = this.place[this.cursor.n] * zoom;
+    scroller.scrollTop = Math.max(Math.min(scroller.scrollTop, y), y + zoom - body);
+    const x = (this.panels[0]?.x ?? 0) + this.cursor.turn * cell;
+    scroller.scrollLeft = Math.max(Math.min(scroller.scrollLeft, x - GUTTER), x + cell - scroller.clientWidth);
+    this.redraw();
+  }
+
+  /** Mark the cells of the selected rollouts between the selected turns. */
+  fillCells() {
+    this.cells = new Uint8Array(this.data.ends.at(-1) ?? 0);
+    this.rows.forEach((on, n) => { if (on) this.markRow(n); });
+  }
+
+  markRow(n) {
+    const [from, to] = [start(this.data, n), this.data.ends[n]];
+    const [a, b] = Array.isArray(this.span) ? this.span.map((turn) => from + turn - this.data.first[n]) : [from, to];
+    this.cells.fill(1, Math.max(from, Math.min(to, a)), Math.max(from, Math.min(to, b + 1)));
+  }
+
+  /** Select what lies between two rows of the screen and two turns; null for all turns. */
+  block(i, j, a, b) {
+    this.rows.fill(0);
+    this.cells.fill(0);
+    this.span = a === null ? null : [Math.min(a, b), Math.max(a, b)];
+    for (let r = Math.min(i, j); r <= Math.max(i, j); r++) {
+      this.rows[this.order[r]] = 1;
+      this.markRow(this.order[r]);
+    }
+  }
+
+  toggle(whole) {
+    const { data } = this;
+    const { n, turn } = this.cursor;
+    const k = cellAt(data, n, turn);
+    if (n < 0 || (!whole && k < 0)) return;
+    const [from, to] = [start(data, n), data.ends[n]];
+    if (whole) this.cells.fill(1 - this.rows[n], from, to);
+    else this.cells[k] = 1 - this.cells[k];
+    this.rows[n] = whole ? 1 - this.rows[n] : Number(this.cells.subarray(from, to).includes(1));
+    if (!whole || this.span) this.span = "mixed";
+    this.commit("keys");
+  }
+
+  selectGroup() {
+    if (this.cursor.n < 0) return;
+    const group = this.data.group[this.cursor.n];
+    this.rows = Uint8Array.from(this.data.group, (g) => Number(g === group));
+    this.span = null;
+    this.fillCells();
+    this.commit("keys");
+  }
+
+  nothing() {
+    this.rows.fill(0);
+    this.cells.fill(0);
+    this.span = null;
+    if (this.state.only === "selected") this.keep({ only: null });
+    this.commit("keys");
+    this.update();
+  }
+
+  /** The selection stands: tell linked views, Python and the permalink. */
+  commit(by) {
+    const { data, span } = this;
+    const places = [];
+    this.rows.forEach((on, n) => { if (on) places.push(n); });
+    const ids = places.map(this.ids);
+    const turns = [];
+    if (span && places.length * (span === "mixed" ? data.width : span[1] - span[0] + 1) <= PAIRS) {
+      for (const n of places) {
+        for (let k = start(data, n); k < data.ends[n]; k++) if (this.cells[k]) turns.push([this.ids(n), data.first[n] + k - start(data, n)]);
+      }
+    }
+    const selection = { trajectories: ids, turns, by };
+    if (span !== "mixed") selection.expression = ids.length ? blockExpression(ids, span, ids.length === data.count) : "";
+    this.keep({ rows: ids.length ? rowsText(this.rows) : null, turns: Array.isArray(span) ? span.join("-") : null });
+    this.ctx.select(selection);
+    this.changed();
+  }
+
+  /** Another view selected. */
+  follow({ trajectories = [], turns = [] }) {
+    const { data } = this;
+    const place = this.byId ??= new Map(Array.from({ length: data.count }, (_, n) => [this.ids(n), n]));
+    this.rows.fill(0);
+    this.cells.fill(0);
+    this.span = turns.length ? "mixed" : null;
+    for (const [id, turn] of turns) {
+      const k = place.has(id) ? cellAt(data, place.get(id), turn) : -1;
+      if (k >= 0) this.rows[place.get(id)] = this.cells[k] = 1;
+    }
+    if (!turns.length) for (const id of trajectories) if (place.has(id)) { this.rows[place.get(id)] = 1; this.markRow(place.get(id)); }
+    const n = this.rows.indexOf(1);
+    if (n >= 0 && this.place[n] >= 0) {
+      const k = this.cells.indexOf(1, start(data, n));
+      this.cursor = { n, turn: data.first[n] + Math.max(0, k - start(data, n)) };
+      this.reveal();
+    }
+    this.changed();
+    this.say();
+  }
+
+  changed() {
+    if (this.state.only === "selected") { this.update(); return; }
+    this.mean();
+    this.describe();
+    this.redraw();
+  }
+
+  /** Means over what is selected, else over all shown. */
+  mean() {
+    this.some = this.rows.includes(1);
+    const chosen = this.some ? this.order.filter((n) => this.rows[n]) : this.order;
+    for (const panel of this.credits) panel.means = meansByTurn(this.data, chosen, panel.m, this.some ? this.cells : null);
+    const known = this.credits.flatMap(({ means }) => Array.from(means.subarray(0, -1)).filter((v) => !Number.isNaN(v)));
+    this.most = known.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
+  }
+
+  // -- words --------------------------------------------------------------------------------------------------------
+
+  said({ m, full, name }, k) {
+    const [value, status] = [this.data.values[m][k], LETTERS[this.data.status[m][k]]];
+    return `${oneLine(name, 24)} ${worded(value, status, digits(full))}${status === "v" && beyond(value, full) ? " (beyond the scale)" : ""}`;
+  }
+
+  /** The cell under the cursor, in words. */
+  say({ n, turn } = this.cursor) {
+    const { data } = this;
+    if (n < 0) { fill(this.readout, data.count ? "No rollout passes the filters." : "There are no rollouts."); return; }
+    const k = cellAt(data, n, turn);
+    const last = data.first[n] + data.ends[n] - start(data, n) - 1;
+    const credit = k < 0 ? "no such turn in this rollout" : this.credits.map((panel) => this.said(panel, k)).join(", ");
+    const apart = k < 0 ? [] : Object.entries(data.apart).filter(([, found]) => found.turn[k] !== NONE).map(([key, found]) => `${key} ${(found.turn[k] / (NONE - 1)).toFixed(2)}`);
+    const where = [
+      `${many(this.place[n] + 1)} of ${many(this.order.length)}`, `group ${oneLine(this.groups(data.group[n]), 40)}`,
+      `outcome ${plain(data.outcome[n])}${data.truncated[n] ? ", truncated" : ""}`, `turn ${turn} (its last is ${last})`,
+    ];
+    fill(this.readout, el("strong", null, oneLine(this.ids(n), 60)), ` · ${where.join(" · ")}: ${credit}`, apart.length ? ` · disagreement by ${apart.join(", by ")}` : null,
+      k >= 0 && this.texts(k) ? el("span", { class: "quiet" }, ` · ${this.texts(k)}`) : null);
+  }
+
+  /** The legend: scale, marks, how many cells carry which. */
+  explain() {
+    const { scale } = this.data;
+    const found = countMarks(this.data, this.order, this.methods, this.credits.map(({ full }) => full));
+    const rulers = this.state.own ? this.credits.map(({ name, full }) => el("span", null, `${oneLine(name, 24)} `, ruler(full))) : ruler(scale.full);
+    const origin = this.state.own ? "each method on a scale of its own: colours do not compare" : `one scale for all methods, ${scale.given ? "as asked for" : "98th percentile of the non-zero credits"}`;
+    const sample = (code) => canvas(this.ctx, (g) => drawSample(g, code), { class: "sample", "aria-hidden": "true" });
+    this.samples ??= Object.fromEntries(MARKS.map(([key, , code]) => [key, sample(code)]));
+    const marks = MARKS.map(([key, words]) => el("span", null, this.samples[key], `${words} `, el("span", { class: "quiet" }, many(found[key]))));
+    fill(this.legend, el("div", { class: "scales" }, rulers, el("span", { class: "quiet" }, origin)), el("div", { class: "marks" }, marks));
+    const counted = MARKS.map(([key, words]) => `${words} ${found[key]}`).join(", ");
+    this.canvas.setAttribute("aria-label", `Heat map of ${count(this.order.length, "rollout")} by ${count(this.data.width, "turn")}: ${counted}`);
+  }
+
+  /** What is selected, in words and as an expression. */
+  describe() {
+    const { data, span } = this;
+    const rows = this.rows.reduce((a, b) => a + b, 0);
+    if (!rows) {
+      const hidden = data.count - this.order.length;
+      const left = hidden ? ` shown, ${many(hidden)} filtered out` : "";
+      fill(this.chosen, el("p", { class: "note" }, `${count(this.order.length, "rollout")}${left}, up to ${count(data.width, "turn")}. Drag to select, click to open.`));
+      return;
+    }
+    const groups = new Set(data.group.filter((_, n) => this.rows[n])).size;
+    const turns = !Array.isArray(span) ? "" : span[0] === span[1] ? `, turn ${span[0]}` : `, turns ${span[0]} to ${span[1]}`;
+    const cells = this.cells.reduce((a, b) => a + b, 0);
+    const means = this.credits.map(({ name, means: all }) => `${oneLine(name, 24)} ${Number.isNaN(all.at(-1)) ? "no credit" : number(all.at(-1), digits(data.scale.full))}`);
+    const expression = this.ctx.selection?.expression;
+    fill(this.chosen, el("div", { class: "tools" },
+      el("span", null, el("strong", null, "Selected"), ` ${count(rows, "rollout")} in ${count(groups, "group")}${turns}: ${count(cells, "cell")}; mean ${means.join(", ")}`),
+      this.state.only === "selected" ? null : button("show only these", () => this.update({ only: "selected" })), button("clear", () => this.nothing())),
+    expression ? el("p", { class: "mono expression", title: "for frame.query(...)" }, oneLine(expression, 240)) : null);
+  }
+
+  // -- one rollout --------------------------------------------------------------------------------------------------
+
+  /** Show the credit map of a rollout below: from the kernel, or from the file if it has it. */
+  async open(n, keep = true) {
+    if (n < 0) return;
+    if (keep) this.keep({ open: n });
+    this.down?.();
+    this.down = null;
+    const place = el("div", { class: "map" });
+    const line = el("p", { class: "note" }, "opening …");
+    fill(this.opened, el("div", { class: "tools" }, el("strong", null, oneLine(this.ids(n), 80)), button("close", () => this.close())), line, place);
+    try {
+      const map = await this.mapOf(n);
+      if (!place.isConnected) return;
+      if (map) this.down = await this.mountMap(map, place);
+      fill(line, map ? "" : "This file has not the text of this rollout, only of those the methods part on most; `.live()` opens any.");
+    } catch (error) {
+      fill(line, error.message);
+    }
+  }
+
+  async mapOf(n) {
+    const { carried } = this.data;
+    if (carried) this.script = carried.script;
+    if (carried?.maps[n]) return carried.maps[n];
+    if (!this.ctx.live) return null;
+    const answer = await this.ctx.ask("open", { trajectory: this.ids(n), script: !this.script });
+    this.script ||= answer.script;
+    return answer.map;
+  }
+
+  /** Run the credit map's own module, loaded only now; it hears nothing of ours but the link. */
+  async mountMap(map, place) {
+    this.module ??= await import(URL.createObjectURL(new Blob([this.script], { type: "text/javascript" })));
+    const given = { kind: "credit_map", name: "map", title: "Credit map", link: this.ctx.link, data: map, state: { turn: this.cursor.turn } };
+    const none = () => {};
+    return this.module.default.render({ model: { get: (key) => given[key], set: none, save_changes: none, on: none, off: none, send: none }, el: place });
+  }
+
+  close(keep = true) {
+    this.down?.();
+    this.down = null;
+    fill(this.opened);
+    if (!keep) return;
+    this.keep({ open: null });
+    this.scroller.focus();
+  }
+
+  // -- pointer ------------------------------------------------------------------------------------------------------
+
+  /** What lies under a pointer: row of the screen, turn (null beside the panels), whether in the head. */
+  under(event) {
+    const [x, y] = [event.offsetX + this.scroller.scrollLeft, event.offsetY];
+    const row = Math.floor((y - HEAD + this.scroller.scrollTop) / this.zoom);
+    const panel = this.panels.find((one) => x >= one.x && x < one.x + this.data.width * this.cell);
+    const inside = row >= 0 && row < this.order.length;
+    return { row: Math.max(0, Math.min(this.order.length - 1, row)), turn: panel ? Math.floor((x - panel.x) / this.cell) : null, head: y < HEAD, inside };
+  }
+
+  point() {
+    let from = null; // where the button went down
+    let moved = false;
+    const brush = (event) => {
+      const to = this.under(event);
+      if (to.turn !== null) from.last = to.turn;
+      this.block(from.head ? 0 : from.row, from.head ? this.order.length - 1 : to.row, from.turn, from.last);
+      this.mean();
+      this.canvas.redraw();
+    };
+    const released = (event) => {
+      if (moved || from.head) { brush(event); this.commit("brush"); return; }
+      if (!from.inside) return;
+      this.cursor = { n: this.order[from.row], turn: from.turn ?? this.cursor.turn };
+      this.keep({ at: [this.cursor.n, this.cursor.turn] });
+      this.block(from.row, from.row, from.turn, from.turn);
+      this.commit("click");
+      this.say();
+      this.open(this.cursor.n);
+    };
+    const handle = {
+      pointerdown: (event) => {
+        const at = this.under(event);
+        if (event.button || !this.order.length || (at.head && at.turn === null)) return;
+        [from, moved] = [{ ...at, last: at.turn, x: event.offsetX, y: event.offsetY }, false];
+        this.canvas.setPointerCapture(event.pointerId);
+        this.scroller.focus({ preventScroll: true });
+        event.preventDefault();
+      },
+      pointermove: (event) => {
+        const at = this.under(event);
+        if (!from) { if (at.inside && !at.head && at.turn !== null) this.say({ n: this.order[at.row], turn: at.turn }); return; }
+        moved ||= Math.hypot(event.offsetX - from.x, event.offsetY - from.y) > 3;
+        if (moved) brush(event);
+      },
+      pointerup: (event) => { if (from) released(event); from = null; },
+      pointercancel: () => { from = null; },
+      pointerleave: () => { if (!from) this.say(); },
+    };
+    for (const [name, f] of Object.entries(handle)) this.canvas.addEventListener(name, f);
+    this.mini.addEventListener("click", (event) => {
+      this.scroller.scrollTop = (event.offsetY / this.body) * this.order.length * this.zoom - this.body / 2;
+    });
+  }
+}
