@@ -17,17 +17,19 @@ export function draw(heat, g, width, ink) {
   const first = Math.floor(scrollTop / heat.zoom);
   const last = Math.min(heat.order.length, Math.ceil((scrollTop + heat.body) / heat.zoom));
   paint(heat, g, width, first, last);
+  g.save();
   g.font = FONT;
   g.fillStyle = g.strokeStyle = ink;
   g.textBaseline = "middle";
   g.translate(-scrollLeft, 0);
   drawHead(heat, g, ink);
   g.beginPath();
-  g.rect(scrollLeft, HEAD, width, heat.body);
+  g.rect(scrollLeft, HEAD - 2, width, heat.body + 2);
   g.clip();
   g.translate(0, HEAD - scrollTop);
   drawRows(heat, g, first, last);
   drawCursor(heat, g);
+  g.restore();
 }
 
 /** All cells in sight, in one pass over memory. */
@@ -95,7 +97,7 @@ function drawRows(heat, g, first, last) {
     const n = order[i];
     const y = i * zoom;
     const begins = grouped && (i === 0 || data.group[order[i - 1]] !== data.group[n]);
-    g.globalAlpha = 0.4;
+    g.globalAlpha = zoom < 8 ? 0.22 : 0.4;
     if (begins && i && ruled) g.fillRect(0, y - 0.5, right, 0.8);
     g.globalAlpha = 0.8;
     if (zoom >= 12) g.fillText(fitted(g, visible(heat.ids(n)), GUTTER - 20, true), 8, y + zoom / 2);

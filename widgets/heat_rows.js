@@ -124,11 +124,11 @@ function keptRollouts(data, state) {
 
 // ------------------------------------------------------------------------------------------------------- selections
 
-/** Read a set of rollouts from a permalink: ranges, or after a colon a bit each, four to a hex digit. */
+/** Read a set of rollouts from a permalink: n and ranges, or x and a bit each, four to a hex digit. */
 export function rowsOf(text, count) {
   const out = new Uint8Array(count);
-  if (text[0] === ":") return out.map((_, n) => (parseInt(text[1 + (n >> 2)], 16) >> (n & 3)) & 1);
-  for (const part of text.split(",")) {
+  if (text[0] === "x") return out.map((_, n) => (parseInt(text[1 + (n >> 2)], 16) >> (n & 3)) & 1);
+  for (const part of text.slice(1).split(".")) {
     const [, first, last] = /^(\d+)(?:-(\d+))?$/.exec(part) ?? [];
     if (first) out.fill(1, +first, +(last ?? first) + 1);
   }
@@ -145,8 +145,8 @@ export function rowsText(rows) {
     if (n && rows[n - 1]) ranges.at(-1)[1] = n;
     else ranges.push([n]);
   });
-  const text = ranges.map((range) => range.join("-")).join(",");
-  return text.length <= digits.length ? text : `:${Array.from(digits, (d) => d.toString(16)).join("")}`;
+  const text = ranges.map((range) => range.join("-")).join(".");
+  return text.length <= Math.max(80, digits.length) ? `n${text}` : `x${Array.from(digits, (d) => d.toString(16)).join("")}`;
 }
 
 /** A pandas expression for a block of rollouts x turns; `all`: every rollout there is. */

@@ -59,10 +59,9 @@ class Heat {
     this.texts = data.texts ? textList(data.texts) : () => "";
     this.byId = null;
     this.rows = rowsOf(String(state.rows ?? ""), data.count);
-    this.span = /^\d+-\d+$/.test(state.turns ?? "") ? state.turns.split("-").map(Number) : null;
+    this.span = state.from >= 0 && state.to >= 0 ? [+state.from, +state.to] : null;
     this.fillCells();
-    const [n, turn] = Array.isArray(state.at) ? state.at : [];
-    this.cursor = { n: n >= 0 && n < data.count ? Math.floor(n) : -1, turn: turn > 0 ? Math.floor(turn) : 0 };
+    this.cursor = { n: state.at >= 0 && state.at < data.count ? Math.floor(state.at) : -1, turn: state.turn > 0 ? Math.floor(state.turn) : 0 };
     const known = data.outcome.filter((v) => !Number.isNaN(v));
     this.low = known.reduce((a, b) => Math.min(a, b), 0);
     this.high = known.reduce((a, b) => Math.max(a, b), 0);
@@ -106,7 +105,7 @@ class Heat {
     const tall = this.zoom * this.order.length;
     this.body = Math.min(TALLEST, Math.max(this.zoom, tall));
     this.mini.hidden = tall <= TALLEST;
-    const size = (node, width, height) => { Object.assign(node.style, { width: width && `${width}px`, height: `${height}px` }); };
+    const size = (node, width, height) => { Object.assign(node.style, { width: width ? `${width}px` : "", height: `${height}px` }); };
     size(this.scroller, 0, HEAD + this.body + (wide > room ? 14 : 0));
     size(this.spacer, wide, HEAD + tall);
     size(this.canvas, Math.min(wide, room), HEAD + this.body);
@@ -138,7 +137,7 @@ class Heat {
     this.found.value = String(state.find ?? "");
     const only = [["all", "all rollouts"], ["selected", "what is selected"], ...GROUPS.map((kind) => [kind, `${kind} groups`])];
     const show = choice("Show", only, only.some(([key]) => key === state.only) ? state.only : "all", (v) => this.update({ only: v }));
-    const group = (words, nodes) => el("span", { class: "control", role: "group", "aria-label": words }, el("span", null, words), el("span", { class: "switch" }, nodes));
+    const group = (words, nodes) => el("span", { class: "control", role: "group", "aria-label": words }, el("span", null, words), el("div", { class: "switch" }, nodes));
     const several = data.methods.length > 1 ? [
       this.methodChoice(group),
       switcher("Scale", [["", "shared"], ["own", "own"]], state.own ? "own" : "", (v) => this.update({ own: v ? true : null })),
@@ -216,7 +215,7 @@ class Heat {
       this.block(Math.max(0, this.place[this.anchor.n]), i, this.anchor.turn, this.cursor.turn);
       this.commit("keys");
     } else this.anchor = null;
-    this.keep({ at: [this.cursor.n, this.cursor.turn] });
+    this.keep({ at: this.cursor.n, turn: this.cursor.turn });
     this.reveal();
     this.say();
   }
@@ -299,7 +298,8 @@ class Heat {
     }
     const selection = { trajectories: ids, turns, by };
     if (span !== "mixed") selection.expression = ids.length ? blockExpression(ids, span, ids.length === data.count) : "";
-    this.keep({ rows: ids.length ? rowsText(this.rows) : null, turns: Array.isArray(span) ? span.join("-") : null });
+    const [from, to] = Array.isArray(span) ? span : [null, null];
+    this.keep({ rows: ids.length ? rowsText(this.rows) : null, from, to });
     this.ctx.select(selection);
     this.changed();
   }
@@ -473,7 +473,7 @@ class Heat {
       if (moved || from.head) { brush(event); this.commit("brush"); return; }
       if (!from.inside) return;
       this.cursor = { n: this.order[from.row], turn: from.turn ?? this.cursor.turn };
-      this.keep({ at: [this.cursor.n, this.cursor.turn] });
+      this.keep({ at: this.cursor.n, turn: this.cursor.turn });
       this.block(from.row, from.row, from.turn, from.turn);
       this.commit("click");
       this.say();

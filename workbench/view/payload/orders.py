@@ -126,21 +126,21 @@ def kept_rollouts(payload: Mapping[str, Any], state: Mapping[str, Any]) -> np.nd
 
 
 def rows_of(text: str, count: int) -> np.ndarray:
-    """Read a set of rollouts from a permalink: ranges, or bits in hex after a colon -> bool [count].
+    """Read a set of rollouts from a permalink: n and ranges, or x and bits in hex -> bool [count].
 
     What is not readable is no rollout: links are typed and cut by hand.
 
     Example:
-        >>> np.flatnonzero(rows_of("0-2,5", 8)).tolist(), np.flatnonzero(rows_of(":52", 8)).tolist()
+        >>> np.flatnonzero(rows_of("n0-2.5", 8)).tolist(), np.flatnonzero(rows_of("x52", 8)).tolist()
         ([0, 1, 2, 5], [0, 2, 5])
     """
     out = np.zeros(count, bool)
-    if text.startswith(":"):
+    if text.startswith("x"):
         for n in range(min(count, 4 * (len(text) - 1))):
             digit = text[1 + n // 4]
             out[n] = digit in hexdigits and int(digit, 16) >> n % 4 & 1
         return out
-    for part in text.split(","):
+    for part in text[1:].split("."):
         first, _, last = part.partition("-")
         if first.isdecimal() and (last or first).isdecimal():
             out[int(first) : int(last or first) + 1] = True
