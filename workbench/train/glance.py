@@ -48,7 +48,7 @@ def glance(logits: Tensor, ids: Tensor, temperature: float = 1.0) -> Glance:
             logp = log_distribution(z, temperature)
             p = logp.exp()
             entropy = -(p * logp).sum(-1)
-            missing = -torch.expm1(logp.gather(1, y)[:, 0])  # 1 - p_y, exact where p_y is near 1
-            others = p.scatter_(1, y, 0.0).square().sum(-1)
-            found.append((entropy, torch.sqrt(missing.square() + others) / temperature))
+            others = p.scatter_(1, y, 0.0)
+            missing = others.sum(-1)  # 1 - p_y, exact where p_y is near 1
+            found.append((entropy, torch.sqrt(missing.square() + others.square().sum(-1)) / temperature))
     return Glance(*(torch.cat(x).float().cpu() for x in zip(*found, strict=True)))
