@@ -38,6 +38,14 @@ def test_gpu_trainer_makes_real_updates_on_its_small_path(tmp_path: Path, monkey
     assert json.loads((tmp_path / "x.json").read_text())["updates"] == 2
 
 
+def test_gpu_trainer_s_noise_has_outcomes_that_differ() -> None:
+    import gpu_trainer
+
+    small = ["--policy", "0.5b", "--device", "cpu", "--tiny-config", "--dtype", "float32", "--recipe", "grpo"]
+    found = gpu_trainer.main([*small, "--steps", "1", "--groups", "2", "--size", "4"])
+    assert found["updates"] == 1  # GRPO learns from differing outcomes alone
+
+
 def test_gpu_trainer_says_that_nothing_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     import gpu_trainer
 
@@ -101,6 +109,7 @@ def test_the_text_route_reads_a_line_as_the_world_does() -> None:
     query = task.gold["calls"][0]["arguments"]["query"]
     ids = tokenizer(f"Search: {query}\nSearch")["input_ids"]
     line = _line(ids, tokenizer("\n")["input_ids"][0])
+    assert tokenizer.decode(line) == f"Search: {query}\n"  # what was sampled behind the end of a turn is no part of it
     assert tokenizer.decode(_answered(tokenizer, env, line)) == f"Result: {task.gold['documents'][0]}\n"
     assert _answered(tokenizer, env, tokenizer(f"Answer: {task.gold['answer']}\n")["input_ids"]) == []
     assert env.progress.outcome == 1.0
