@@ -1,4 +1,5 @@
-"""How the shipped tiny policies play: `python benchmarks/tiny.py [tiny@chain or a folder] [--tasks 64] [--size 8]`.
+"""How the shipped tiny policies play: `python benchmarks/tiny.py [tiny@chain or a folder] [--tasks 64] [--size 8]`;
+in another world `python benchmarks/tiny.py tiny@facet --world facet --knobs items=8 clues=2`.
 
 Prints success on test tasks with its 95 % Wilson interval, the share of groups whose outcomes are all equal (GRPO
 learns nothing from those), malformed turns, and the seconds it took.
@@ -51,7 +52,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("policy", nargs="?", default="tiny@chain")
     parser.add_argument("--world", default="chain")
-    parser.add_argument("--hops", type=int, default=3)
+    parser.add_argument("--hops", type=int, help="of a chain (3)")
+    parser.add_argument("--knobs", nargs="*", default=[], metavar="KEY=NUMBER", help="others of the world")
     parser.add_argument("--tasks", type=int, default=64)
     parser.add_argument("--size", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
@@ -59,7 +61,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    world = envs.load(asked.world, hops=asked.hops)
+    knobs = {key: int(value) for key, value in (one.split("=") for one in asked.knobs)}
+    world = envs.load(asked.world, **knobs, **({} if asked.hops is None else {"hops": asked.hops}))
     player = policy.load(asked.policy, tools=world.tools)
     settings = Settings(temperature=asked.temperature, max_new_tokens=24)
     play(player, world, world.tasks("train", 1), size=2, settings=settings)  # imports and first calls
@@ -67,7 +70,7 @@ def main() -> None:
     began, worked = time.perf_counter(), time.process_time()
     played = play(player, world, tasks, size=asked.size, settings=settings, seed=asked.seed)
     wall, cpu = time.perf_counter() - began, time.process_time() - worked
-    print(f"{asked.policy} on {asked.world}, {asked.hops} hops, temperature {asked.temperature:g}, test tasks")
+    print(f"{asked.policy} on {world}, temperature {asked.temperature:g}, test tasks")
     for name, (count, total) in shares(played).items():
         low, high = wilson(count, total)
         print(f"  {name:<26}{count:>6} of {total:<6}{count / total:>7.1%}   [{low:.1%}, {high:.1%}]")

@@ -54,7 +54,7 @@ METHODS: Mapping[str, Recipe] = {
 the paper's joint pool, and separate pools with gains of log-probability."""
 LEFT_OUT = (("chain", "igpo_separate"),)
 """The second form of IGPO is there for the question whether it stops early where belief moves at every turn."""
-BLOCK = 10
+BLOCK = 8
 """Steps whose turns are counted together."""
 TESTS, GREEDY_TESTS = 192, 64
 KEPT = ("outcome", "collapsed", "dead_groups", "turns", "truncated", "malformed", "gradient_norm", "surprise")
@@ -82,7 +82,7 @@ class Size:
 
     groups: int = 4
     size: int = 8
-    steps: int = 30
+    steps: int = 24
     tuning_steps: int = 15
 
     def steps_of(self, job: Job) -> int:
@@ -251,6 +251,11 @@ def read(folder: Path) -> list[dict[str, Any]]:
             if line.endswith("\n"):
                 out.append(json.loads(line))
     return out
+
+
+def starts(folder: Path) -> list[dict[str, Any]]:
+    """Return what the warm starts solve, a line a world."""
+    return list(json.loads((folder / "starts.json").read_text(encoding="utf-8")))
 
 
 def keep(folder: Path, line: Mapping[str, Any]) -> None:
