@@ -1,0 +1,318 @@
+"""The interactive credit map in a browser: what it shows, by mouse and by keys, in a file and with a kernel."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from workbench import view
+from workbench.credit import Credit
+from workbench.recipes import grpo
+from workbench.rollouts import Rollouts
+from workbench.trajectory import Message, Sequence, Span, ToolCall, Trajectory, Turn
+
+pytestmark = pytest.mark.browser
+
+HOSTILE = [
+    "<script>window.hit=1</script>",
+    "</script><script>window.hit=1</script>",
+    "</style></title><img src=x onerror=window.hit=1>",
+    "<svg onload=window.hit=1>",
+    '"><details open ontoggle=window.hit=1>',
+    "' onmouseover='window.hit=1",
+    "<iframe srcdoc='<script>parent.hit=1</script>'>",
+    "<img src='http://127.0.0.1:9/pixel.png'>",
+    "<style>@import 'http://127.0.0.1:9/x.css';</style>",
+    "<link rel=stylesheet href=//127.0.0.1:9/x.css>",
+    "<base href=http://127.0.0.1:9/>",
+    "<meta http-equiv=refresh content='0;url=http://127.0.0.1:9/'>",
+    "<!-- never closed",
+    "-->",
+    "<![CDATA[<b>]]>",
+    "<form><input name=getElementById></form>",
+    "<img name=body id=documentElement>",
+    "<a id=hit href=javascript:window.hit=1>x</a>",
+    "javascript:window.hit=1",
+    "data:text/html,<script>window.hit=1</script>",
+    "<math><mi xlink:href='data:x,<script>window.hit=1</script>'>",
+    "<object data='data:text/html,<script>window.hit=1</script>'>",
+    "<embed src=data:image/svg+xml;base64,PHN2Zz4=>",
+    "<video><source onerror=window.hit=1>",
+    "<body onload=window.hit=1>",
+    "<button data-commandlinker-command=notebook:delete-cell>x</button>",
+    "<template><script>window.hit=1</script></template>",
+    "<noscript><p title='</noscript><img src=x onerror=window.hit=1>'>",
+    "{{constructor.constructor('window.hit=1')()}}",
+    "${window.hit=1}",
+    "`+(window.hit=1)+`",
+    '{"__proto__": {"hit": 1}}',
+    '","payload":{"hit":1},"x":"',
+    "\\u003cscript\\u003ewindow.hit=1\\u003c/script\\u003e",
+    "&lt;script&gt;window.hit=1&lt;/script&gt;",
+    "&#60;img src=x onerror=window.hit=1&#62;",
+    "a\u202etxt.exe",
+    "a\u2066b\u2069",
+    "\u200b\ufeff\u2028\u2029",
+    "half \ud800 pair",
+    "nul \x00 bell \x07 escape \x1b[31m",
+    "]]>",
+]
+
+
+def made(identity: str, texts: list[list[str]], values: list[list[float | None]], **more) -> tuple[Rollouts, Credit]:
+    """A rollout of turns given as their tokens, and a credit of every token."""
+    turns, spans = [], []
+    for k, pieces in enumerate(texts):
+        message = Message(f"m{k}", "assistant", "".join(pieces))
+        turns.append(Turn(message))
+        logprobs = tuple(-0.5 for _ in pieces)
+        spans.append(Span(tuple(range(len(pieces))), "sampled", k, message.id, logprobs, tuple(pieces)))
+    t = Trajectory(identity, "g", (), tuple(turns), (Sequence(tuple(spans)),), **{"outcome": 1.0, **more})
+    flat = [v for row in values for v in row]
+    known = torch.tensor([v is not None for v in flat], dtype=torch.bool)
+    number = torch.tensor([v or 0.0 for v in flat], dtype=torch.float64)
+    return Rollouts((t,)), Credit(number, "token", known)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory, rollouts, credits):
+    made = view.CreditMap(rollouts, 1, {**credits, "grpo": grpo()})
+    return made.to_html(tmp_path_factory.mktemp("map") / "map.html")
+
+
+def test_a_map_says_value_rank_logprob_and_origin(open_page, path):
+    w = open_page(path)
+    page, readout = w.page, w.page.locator(".readout")
+    page.locator(".switch button", has_text="IGPO").click()
+    page.locator(".block span", has_text="capital").first.hover()
+    said = readout.inner_text()
+    assert "capital" in said and "rank" in said and "log-prob" in said and "sampled" in said and "IGPO" in said
+    page.locator(".block span", has_text="Search:").first.hover()
+    assert "forced, not sampled: never trained" in readout.inner_text()
+    assert page.locator(".cw-static").is_hidden()
+    w.shot("credit_map-light")
+    w.theme("dark")
+    w.shot("credit_map-dark")
+    w.clean()
+
+
+def test_a_map_is_walked_by_keys_alone(open_page, path):
+    w = open_page(path)
+    page, readout = w.page, w.page.locator(".readout")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.shadowRoot.activeElement.className") == "cw credit_map"
+    page.keyboard.press("j")
+    assert "turn 1, 2 of 3" in readout.inner_text()
+    page.keyboard.press("End")
+    assert "turn 2, 3 of 3" in readout.inner_text()
+    before = readout.inner_text()
+    page.keyboard.press("]")
+    assert readout.inner_text() != before and "MatchTIR" in readout.inner_text()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert "turn 2, token" in readout.inner_text() and page.locator(".box").count() >= 1
+    for _ in range(2):
+        page.keyboard.press("u")
+    assert "turn 2, call" in readout.inner_text()
+    page.keyboard.press("s")
+    assert "own scale" in page.locator(".legend").inner_text()
+    page.keyboard.press("/")
+    page.keyboard.type("mozambique")
+    assert page.locator(".block .hit").count() >= 1 and "of 1" in page.locator("[role=status]").inner_text()
+    assert page.locator("details.hit").count() == 3  # a call and results with the word, still folded
+    page.keyboard.press("Escape")
+    page.keyboard.press("Home")
+    assert "turn 0, 1 of 3" in readout.inner_text()
+    w.until("location.hash.includes('method=MatchTIR') && location.hash.includes('turn=0')")
+    assert "find=mozambique" in page.url and "scale=own" in page.url and "unit=call" in page.url
+    w.clean()
+
+
+def test_a_permalink_opens_what_was_on_screen(open_page, path):
+    w = open_page(path, hash="#method=grpo&unit=turn&turn=2&scale=own")
+    assert "turn 2, 3 of 3" in w.page.locator(".readout").inner_text()
+    assert "grpo" in w.page.locator(".readout").inner_text()
+    assert w.page.locator(".cw select").input_value() == "turn"
+    assert "kept: Credit of trajectories has mean zero within task." in w.page.locator(".ledger").inner_text()
+    odd = open_page(path, hash="#method=nobody&unit=__proto__&turn=99&scale=7&constructor=1&find=%3Cimg%20src%3Dx%3E")
+    assert "turn 0, 1 of 3" in odd.page.locator(".readout").inner_text()
+    odd.clean()
+    w.clean()
+
+
+def test_a_map_and_axe(open_page, path):
+    w = open_page(path)
+    w.page.locator(".cw details summary").first.click()
+    assert w.axe() == []
+    w.theme("dark")
+    assert w.axe() == []
+
+
+def shapes() -> dict[str, tuple[Rollouts, dict[str, Credit]]]:
+    """Rollouts that a map must draw sensibly."""
+    none = torch.zeros(0, dtype=torch.float64)
+    bare = Rollouts((Trajectory("no turns", "g"),))
+    words = [[" a", " b", "\n"]]
+    out = {"empty": (bare, Credit(none, "turn", none.bool()))}
+    out["one token"] = made("one token", [["x"]], [[1.0]])
+    out["one turn"] = made("one turn", words, [[1.0, -2.0, 0.0]])
+    out["no text"] = made("no text", [["", ""]], [[1.0, 1.0]])
+    out["all unknown"] = made("all unknown", words * 2, [[None] * 3] * 2)
+    out["all zero"] = made("all zero", words * 2, [[0.0] * 3] * 2)
+    out["right to left"] = made("right to left", [["שלום", " עולם", " 42", "\n"]], [[1.0, -1.0, 0.5, 0.0]])
+    out["emoji"] = made("emoji", [["👩‍👩‍👧", " 😀", "e\u0301", " 漢字"]], [[1.0, -1.0, None, 0.2]])
+    out["long"] = made("long", [[" word"] * 5 + ["\n"]] * 200, [[0.1 * (k % 7 - 3)] * 6 for k in range(200)])
+    text = Trajectory("no tokens", "g", (), tuple(Turn(Message(f"a{k}", "assistant", f"line {k}")) for k in range(3)))
+    known = torch.tensor([True, True, False])
+    out["no tokens"] = (Rollouts((text,)), Credit(torch.tensor([1.0, -1.0, 0.0], dtype=torch.float64), "turn", known))
+    return {name: (r, {"m": c}) for name, (r, c) in out.items()}
+
+
+def test_odd_rollouts_are_drawn(open_page, tmp_path, module):
+    cases = shapes()
+    maps = [view.CreditMap(r, 0, c) for r, c in cases.values()]
+    w = open_page(view.html_page(maps, tmp_path / "odd.html"))
+    page = w.page
+    hosts = page.locator(".cw")
+    assert hosts.count() == len(maps) and page.locator("[role=alert]").count() == 0
+    for i, name in enumerate(cases):
+        hosts.nth(i).scroll_into_view_if_needed()
+        assert hosts.nth(i).is_visible(), name
+    assert "This rollout has no turns." in hosts.nth(0).inner_text()
+    said = {name: hosts.nth(i) for i, name in enumerate(cases)}
+    assert said["one token"].locator(".block span").count() == 1
+    assert "no credit other than 0" in said["all zero"].inner_text()
+    assert said["all unknown"].locator(".block .s-u").count() >= 2
+    said["no text"].scroll_into_view_if_needed()
+    said["no text"].locator(".block span").nth(1).wait_for()
+    assert said["no text"].locator(".block").text_content() == "∅∅"
+    said["emoji"].scroll_into_view_if_needed()
+    emoji = said["emoji"].locator(".block span")
+    assert [emoji.nth(i).text_content() for i in range(4)] == ["👩‍👩‍👧", " 😀", "e\u0301", " 漢字"]
+    emoji.nth(3).hover()
+    assert "漢字" in said["emoji"].locator(".readout").inner_text()
+    said["right to left"].locator(".block span").first.hover()
+    assert "שלום" in said["right to left"].locator(".readout").inner_text()
+    said["no tokens"].locator(".block span").nth(1).hover()
+    assert "whole turn" in said["no tokens"].locator(".readout").inner_text()
+    assert said["long"].locator(".turn").count() == 200
+    w.shot("credit_map-odd")
+    w.clean()
+
+
+def hostile() -> list[view.CreditMap]:
+    """Every string in every text field of a trajectory."""
+    maps = []
+    for i in range(0, len(HOSTILE), 14):
+        strings = HOSTILE[i : i + 14]
+        turns, spans = [], []
+        for k, text in enumerate(strings):
+            call = ToolCall(f"c{k}", text, text, {text: text}) if k % 2 else ToolCall(f"c{k}", text, text, error=text)
+            message = Message(f"a{k}", "assistant", text, author=text, calls=(call,))
+            back = (Message(f"o{k}", "tool", text, author=text, answers=f"c{k}"),)
+            turns.append(Turn(message, back, agent=text, stop_reason=text, rewards={text: 1.0}))
+            spans.append(Span((0, 1), "sampled", k, message.id, None, (text, "\n")))
+        all_of_them = " ".join(strings)
+        t = Trajectory(
+            all_of_them,
+            all_of_them,
+            (Message("q", "user", all_of_them, author=all_of_them),),
+            tuple(turns),
+            (Sequence(tuple(spans)),),
+            outcome=1.0,
+            rewards={all_of_them: 1.0},
+            stop_reason=all_of_them,
+            gold={all_of_them: all_of_them},
+        )
+        r = Rollouts((t,))
+        n = r.batch().count("token")
+        credit = Credit(torch.ones(n, dtype=torch.float64), "token", torch.ones(n, dtype=torch.bool))
+        maps.append(view.CreditMap(r, 0, {strings[0]: credit, strings[1]: credit.drop(credit.known, strings[2])}))
+    return maps
+
+
+def test_hostile_text_is_shown_and_does_nothing(open_page, tmp_path):
+    assert len(HOSTILE) >= 40
+    w = open_page(view.html_page(hostile(), tmp_path / "hostile.html", title=HOSTILE[0]))
+    page = w.page
+    assert page.locator("[role=alert]").count() == 0
+    page.evaluate(
+        "document.querySelectorAll('.cw-host').forEach(h => "
+        "h.shadowRoot.querySelectorAll('details').forEach(d => { d.open = true; }))"
+    )
+    page.wait_for_timeout(200)
+    text = page.evaluate("[...document.querySelectorAll('.cw-host')].map(h => h.shadowRoot.textContent).join()")
+    for string in HOSTILE:
+        assert view.escape.visible(string) in text, string
+    tags = "[...document.querySelectorAll('.cw-host')].flatMap(h => [...h.shadowRoot.querySelectorAll('*')])"
+    found = set(page.evaluate(f"{tags}.map(e => e.localName)"))
+    assert not found & {
+        "script",
+        "img",
+        "svg",
+        "iframe",
+        "form",
+        "a",
+        "object",
+        "embed",
+        "meta",
+        "link",
+        "base",
+        "video",
+    }
+    handlers = page.evaluate(f"{tags}.flatMap(e => e.getAttributeNames()).filter(n => n.startsWith('on'))")
+    assert handlers == []
+    w.clean()
+
+
+REROLL = """
+from functools import partial
+from types import SimpleNamespace
+from workbench.compare import Interval
+from workbench.search import TurnValue, Value
+import time
+
+def measured(rollouts, trajectory, turn, n, seed, progress):
+    for i in range(n):
+        progress(i, n, "episodes over")
+        time.sleep(0.05)
+    return TurnValue(Value(0.25, 0.1, 0.5, n), Value(0.75, 0.5, 0.9, n), Interval(0.5, 0.1, 0.8)), rollouts
+
+first = view.CreditMap(rollouts, 1, credits)
+live = first.live(reroll=measured)
+live
+"""
+
+
+def test_a_live_map_samples_a_turn_anew(open_notebook, in_kernel):
+    w = open_notebook([in_kernel, REROLL])
+    page = w.page
+    turn = page.locator(".cw .turn").nth(1)
+    turn.wait_for()
+    assert page.locator(".cw-static").is_hidden()
+    turn.locator("button", has_text="re-roll").click()
+    page.locator(".cw .reroll input").fill("6")
+    page.locator(".cw .reroll button", has_text="sample").click()
+    page.locator(".cw .reroll", has_text="what it was worth").wait_for()
+    said = page.locator(".cw .reroll").inner_text()
+    assert "0.25 [0.10, 0.50]" in said and "+0.50 [+0.10, +0.80]" in said and "opposite sign" in said
+    w.shot("credit_map-reroll-light", full=False)
+    page.locator(".cw .reroll input").fill("60")
+    page.locator(".cw .reroll button", has_text="sample").click()
+    page.locator(".cw .reroll", has_text="of 60").wait_for()
+    page.locator(".cw .reroll button", has_text="stop").click()
+    page.locator(".cw .reroll", has_text="stopped").wait_for(timeout=5_000)
+    w.theme("dark")
+    w.shot("credit_map-reroll-dark", full=False)
+    w.clean()
+
+
+@pytest.mark.parametrize("state", ["dead", "untrusted"])
+def test_without_its_kernel_the_static_map_stays(open_notebook, rollouts, credits, state):
+    w = open_notebook([view.CreditMap(rollouts, 1, credits).live()], state)
+    static = w.page.locator(".jp-OutputArea-output table").first
+    static.wait_for(timeout=30_000)
+    w.page.wait_for_timeout(1000)
+    assert static.is_visible()
+    w.shot(f"credit_map-{state}", full=False)
+    w.clean(ignore=("model not found",))
