@@ -47,6 +47,9 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=200, help="of a look")
     parser.add_argument("--confirm", type=int, default=400, help="tasks of the second look")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--minutes", type=float, default=0.0, help="of the clock, after which a run is given up (never)"
+    )
     parser.add_argument("--keep", metavar="NAME", help="of a file in benchmarks/results")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
@@ -60,7 +63,8 @@ def main() -> None:
 
 def run(seed: int, asked: argparse.Namespace) -> dict[str, Any]:
     """Train once; return the steps, the looks, and when the goal was reached."""
-    began, load = time.perf_counter(), machine.load()
+    began = started = time.perf_counter()
+    load = machine.load()
     env = envs.load("chain")
     player = policy.load("tiny", tools=env.tools)
     recipe = grpo(kl=asked.kl)
@@ -70,6 +74,8 @@ def run(seed: int, asked: argparse.Namespace) -> dict[str, Any]:
     loading, clock, cpu = time.perf_counter() - began, 0.0, 0.0
     steps, looks, reached = [], [{"step": 0, "seconds": 0.0, **look(player, env, plan, 0, asked.tasks)}], None
     for step in range(asked.steps):
+        if asked.minutes and time.perf_counter() - started > 60 * asked.minutes:
+            break  # a run cut short counts as one that did not get there
         began, worked = time.perf_counter(), time.process_time()
         row = one_step(learner, env, recipe, plan, step).metrics
         clock, cpu = clock + time.perf_counter() - began, cpu + time.process_time() - worked

@@ -9,6 +9,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -86,9 +87,8 @@ def keep(name: str, result: Mapping[str, Any]) -> Path:
 
 def command(arguments: Sequence[str] | None = None) -> str:
     """Return the command that was given, without paths of this machine."""
-    return " ".join(
-        ["python", f"benchmarks/{Path(sys.argv[0]).name}", *(sys.argv[1:] if arguments is None else arguments)]
-    )
+    given = sys.argv[1:] if arguments is None else arguments
+    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *given])
 
 
 def _git(*arguments: str) -> str | None:
