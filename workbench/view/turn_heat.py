@@ -115,7 +115,7 @@ class TurnHeat(View):
         }
         for measure in p["apart"]:
             out[f"apart_{measure}"] = self._turns_apart(measure)[at]
-        return pd.DataFrame(out)
+        return pd.DataFrame({k: pd.Series(v, dtype=v.dtype) for k, v in out.items()})  # text as it is, halves and all
 
     def apart(self, by: str = "rank", of: str = "rollout", most: int | None = 20) -> pd.DataFrame:
         """Return the rollouts or turns on which the methods disagree most, the worst first.

@@ -36,6 +36,8 @@ from workbench.view.tags import Markup, el, join
 
 ROOM = 900  # CSS pixels for all panels
 NUMBERED = 24  # turns whose means are written out
+LISTED = 12  # methods whose numbers are
+NARROWEST = 2  # CSS pixels of a cell
 CODE = {letter: code for code, letter in LETTER.items()}
 MARKS = (("+", "positive"), ("-", "negative"), ("z", "zero"), ("u", "unknown"), ("d", "dropped"), ("n", "not trained"))
 
@@ -99,32 +101,38 @@ def _drawn(p: dict[str, Any], left_out: int) -> str:
 
 
 def _fitting(p: dict[str, Any], room: int) -> tuple[Markup, int]:
-    """Draw as many methods as fit into the room, and say how many do not."""
-    if not p["shown"] or not p["width"]:
+    """Draw as many methods as fit into the room and the width, and say how many do not."""
+    if not p["shown"] or not p["width"] or not p["methods"]:
         return Markup(""), 0
-    for methods in range(len(p["methods"]), 0, -1):
-        panels = p["methods"][:methods]
-        if methods * len(panels[0]["means"]) * 2 > ROOM and methods > 1:
-            continue
-        drawn = _picture(p, panels)
-        if len(drawn) <= room:
-            return drawn, len(p["methods"]) - methods
-    return Markup(""), len(p["methods"])
+    columns = len(p["methods"][0]["means"])
+    panels = p["methods"][: max(1, ROOM // (columns * NARROWEST))]
+    drawn = _panels(p, panels)
+    while len(drawn) > 1 and size(drawn) > room - 1_000 * len(drawn):
+        drawn.pop()
+    shown = panels[: len(drawn) - 1]
+    return _picture(p, shown, drawn), len(p["methods"]) - len(shown)
 
 
-def _picture(p: dict[str, Any], panels: list[dict[str, Any]]) -> Markup:
+def _panels(p: dict[str, Any], panels: list[dict[str, Any]]) -> list[Markup]:
+    """The outcomes and each method as an image, all of one height."""
     lines, columns = len(p["outcomes"]), len(panels[0]["means"])
-    width = max(2, min(20, ROOM // (columns * len(panels))))
-    height = max(1, min(16, 420 // lines)) if lines else 1
+    width = max(NARROWEST, min(20, ROOM // (columns * len(panels))))
+    height = max(1, min(16, 420 // lines))
     strip = bars(p["outcomes"], 40 * DOTS, height * DOTS, p["breaks"])
     images = [_image(strip, "outcome of each rollout, as a bar; unknown is hatched")]
     for i, panel in enumerate(panels):
         codes = np.array([[CODE[letter] for letter in line] for line in panel["lines"]], np.int8)
         dots = raster(codes.reshape(lines, columns), width * DOTS, height * DOTS, p["breaks"])
         images.append(_image(dots, alt_text(p) if i == 0 else f"the same under {panel['name']}"))
+    return images
+
+
+def _picture(p: dict[str, Any], panels: list[dict[str, Any]], images: list[Markup]) -> Markup:
+    """The images side by side, with names above and turns below."""
+    columns = len(p["methods"][0]["means"])
     names = ["outcome", *[one_line(panel["name"], 40) for panel in panels]]
     head = tr(*[th(name, style="white-space:nowrap;font-size:12px", pad="0 18px 4px 0") for name in names])
-    body = tr(*[td(image, style="vertical-align:top", pad="0 18px 0 0") for image in images])
+    body = tr(*[td(image, pad="0 18px 0 0") for image in images])
     axis = el("span", "turn 0", style="display:inline-block;min-width:50%")
     end = el("span", str(columns - 1), style="display:inline-block;min-width:50%;text-align:right")
     feet = [td(el("div", axis, end, style="white-space:nowrap") if columns > 3 else "turn 0 on") for _ in panels]
@@ -146,7 +154,10 @@ def _image(dots: np.ndarray, alt: str) -> Markup:
 def _said(p: dict[str, Any], decimals: int, budget: int) -> list[Markup]:
     if not p["methods"] or not p["shown"]:
         return []
-    return [key_line(p["scale"], p["shown"]), _marks(p), _means(p, decimals), _apart(p, decimals, budget)]
+    more = len(p["methods"]) - LISTED
+    rest = note(f"{count(more, 'more method')} in `.to_frame()`.") if more > 0 else Markup("")
+    p = {**p, "methods": p["methods"][:LISTED]}
+    return [key_line(p["scale"], p["shown"]), _marks(p), _means(p, decimals), rest, _apart(p, decimals, budget)]
 
 
 def _marks(p: dict[str, Any]) -> Markup:

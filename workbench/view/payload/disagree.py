@@ -9,6 +9,7 @@ nothing to compare: NaN.
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +37,8 @@ def apart(measure: str, values: np.ndarray, owner: np.ndarray, rollouts: int) ->
     """Measure how far methods part on every turn and rollout.
 
     Args:
-        measure: one of `MEASURES`. A rollout has the mean over its turns of "rank" and "sign", the sum of "share".
+        measure: one of `MEASURES`. A rollout has the mean over its turns of "rank" and "sign", and of "share" the sum
+            (which takes time with the square of the number of methods).
         values: [M, K], NaN where a method gives no credit.
         owner: [K] rollout of each turn, not decreasing.
         rollouts: N.
@@ -51,15 +53,20 @@ def apart(measure: str, values: np.ndarray, owner: np.ndarray, rollouts: int) ->
     """
     if measure not in MEASURES:
         raise ValueError(f"disagreement: expected one of {list(MEASURES)}, got {measure!r}")
-    turn = {"rank": by_rank, "sign": by_sign, "share": by_share}[measure](values, owner, rollouts)
+    if measure == "share":
+        return by_share(values, owner, rollouts)
+    turn = by_rank(values, owner, rollouts) if measure == "rank" else by_sign(values)
     told = ~np.isnan(turn)
-    size = np.bincount(owner[told], minlength=rollouts)
-    total = np.bincount(owner[told], weights=turn[told], minlength=rollouts)
-    over = np.ones_like(size) if measure == "share" else np.maximum(size, 1)
-    return Apart(turn, np.where(size > 0, total / over, np.nan))
+    return Apart(turn, _mean(turn[told], owner[told], rollouts))
 
 
-def by_sign(values: np.ndarray, owner: np.ndarray, rollouts: int) -> np.ndarray:
+def _mean(values: np.ndarray, owner: np.ndarray, rollouts: int) -> np.ndarray:
+    """Mean of each rollout's values, NaN without any -> [N]."""
+    size = np.bincount(owner, minlength=rollouts)
+    return np.where(size > 0, np.bincount(owner, weights=values, minlength=rollouts) / np.maximum(size, 1), np.nan)
+
+
+def by_sign(values: np.ndarray) -> np.ndarray:
     """Return the share of pairs of methods with different signs (0 is a sign of its own) -> [K]."""
     plus, minus, zero = (values > 0).sum(0), (values < 0).sum(0), (values == 0).sum(0)
     told = plus + minus + zero
@@ -77,22 +84,40 @@ def by_rank(values: np.ndarray, owner: np.ndarray, rollouts: int) -> np.ndarray:
     return _range(ranks)
 
 
-def by_share(values: np.ndarray, owner: np.ndarray, rollouts: int) -> np.ndarray:
-    """Return half the difference of a turn's share of its rollout's credit, mean over pairs -> [K].
+def by_share(values: np.ndarray, owner: np.ndarray, rollouts: int) -> Apart:
+    """Return half the difference of a turn's share of its rollout's credit, mean over pairs of methods.
 
-        share_k = v_k / sum |v|,      turn_k = mean over pairs (a, b) of 1/2 |share^a_k - share^b_k|
+        d_k = 1/2 | a_k / sum |a|  -  b_k / sum |b| |        over the turns that both credit
 
-    Over two methods that credit the same turns the sum over a rollout is `compare.disagreement`'s score.
+    A rollout has the sum over its turns: for two methods `compare.disagreement`'s score.
     """
-    size = np.stack([np.bincount(owner, weights=np.nan_to_num(np.abs(v)), minlength=rollouts) for v in values])
-    share = values / np.where(size > 0, size, 1.0)[:, owner]
-    ordered = np.sort(share, axis=0)  # NaN last
-    told = (~np.isnan(share)).sum(0)
-    # sum over pairs of |x - y| from sorted values: the i-th smallest of m counts 2 i - m + 1 times
-    weight = 2.0 * np.arange(len(values))[:, None] - told[None, :] + 1
-    total = np.nansum(ordered * weight, axis=0)
-    pairs = told * (told - 1) / 2
-    return np.where(pairs > 0, 0.5 * total / np.maximum(pairs, 1), np.nan)
+    turn, rollout = _Mean(len(owner)), _Mean(rollouts)
+    for a, b in combinations(values, 2):
+        both = np.flatnonzero(~np.isnan(a) & ~np.isnan(b))
+        mine = owner[both]
+        shares = []
+        for x in (a[both], b[both]):
+            size = np.bincount(mine, weights=np.abs(x), minlength=rollouts)
+            shares.append(x / np.where(size > 0, size, 1.0)[mine])
+        gap = 0.5 * np.abs(shares[0] - shares[1])
+        turn.add(both, gap)
+        found = np.unique(mine)
+        rollout.add(found, np.bincount(mine, weights=gap, minlength=rollouts)[found])
+    return Apart(turn.value(), rollout.value())
+
+
+class _Mean:
+    """A mean per place, gathered step by step."""
+
+    def __init__(self, places: int):
+        self.total, self.size = np.zeros(places), np.zeros(places)
+
+    def add(self, at: np.ndarray, values: np.ndarray) -> None:
+        self.total[at] += values
+        self.size[at] += 1
+
+    def value(self) -> np.ndarray:
+        return np.where(self.size > 0, self.total / np.maximum(self.size, 1), np.nan)
 
 
 def scaled_ranks(values: np.ndarray, owner: np.ndarray, rollouts: int) -> np.ndarray:

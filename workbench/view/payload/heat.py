@@ -19,6 +19,7 @@ from workbench.view.payload.rows import Coded, Placed, coded
 
 LETTERS = "vzudn"  # a status as a number is its place here; the same as in core.js
 GROUPS = ("mixed", "collapsed", "lone", "unknown")  # what the outcomes of a group allow, as in `payload.outcomes_of`
+SHARES_UP_TO = 12  # methods whose shares are compared: the time grows with the pairs
 NONE = 255  # a disagreement that is not known
 
 # Codes of a cell: the step of the colour scale, one more where the value lies beyond it, and the marks.
@@ -206,6 +207,8 @@ def _apart(columns: list[tuple[np.ndarray, np.ndarray]], owner: np.ndarray, n: i
     stacked = np.stack([np.where(status <= 1, values, np.nan) for values, status in columns])
     out = {}
     for measure in MEASURES:
+        if measure == "share" and len(columns) > SHARES_UP_TO:
+            continue
         found = apart(measure, stacked, owner, n)
         turn = np.where(np.isnan(found.turn), NONE, np.round(np.nan_to_num(found.turn) * (NONE - 1)))
         out[measure] = {"rollout": found.rollout.astype(np.float32), "turn": turn.astype(np.uint8)}
