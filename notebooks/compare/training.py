@@ -94,7 +94,7 @@ display(
 #     python -m workbench.train.sweep --out datasets/results/training
 #
 # makes every run that is missing in the folder, one line a run; it can be stopped and called again. Each method is
-# tried at the same three rates on a tuning seed, and the rate that solved most *tuning* tasks is used for the
+# tried at the same three rates on two tuning seeds, and the rate that solved most *tuning* tasks is used for the
 # reported seeds, whose tasks, samples and test tasks are others. Everything else is the same for all: start, tasks of
 # each step, number of rollouts, optimiser, clipping of the gradient, one update a step, no KL term. With one update a
 # step the ratio is 1 and no clip ever acts: what differs is the credit, and how the loss averages over tokens.
@@ -617,7 +617,7 @@ table(
 #
 # * **One start a world.** Seeds vary tasks and samples, not the warm start. Another start has another habit.
 # * **Small budgets.** A reported run is short; which method is ahead later is not known from it. Rates were chosen on
-#   one tuning seed after half the steps.
+#   two tuning seeds after half the steps.
 # * **Only the rate was tuned.** Discounts, weights and clips are the papers'. With one update a step the clips,
 #   A²TGPO's adaptive one among them, never act.
 # * **GiGPO without rewards of the world**: only the outcome, so that its turn term compares later outcomes of states.

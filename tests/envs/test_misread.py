@@ -35,9 +35,12 @@ def test_without_any_share_it_plays_perfectly(world, spoil):
     assert {turn.extra["mistake"] for t in every for turn in t.turns} == {""}
 
 
-def test_a_constant_habit_fails_exactly_where_a_word_is_misread():
-    for trajectory in played("chain", spoiled_lookup, 0.0, 1.0):
-        assert (trajectory.outcome == 1.0) == (asks_for(trajectory) == 0), trajectory.id
+def test_a_constant_habit_fails_where_a_word_is_misread_and_nowhere_else():
+    """Not always: where the world says nothing of the word asked for, its search finds the nearest fact, the right one."""
+    every = played("chain", spoiled_lookup, 0.0, 1.0)
+    free, hit = [t for t in every if asks_for(t) == 0], [t for t in every if asks_for(t) > 0]
+    assert free and all(t.outcome == 1.0 for t in free)
+    assert sum(t.outcome for t in hit) < 0.3 * len(hit)
 
 
 def test_the_share_of_misread_searches_is_the_rate():

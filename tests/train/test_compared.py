@@ -98,7 +98,7 @@ def test_holm_never_falls_and_multiplies_the_smallest_by_all():
     assert holm([0.6, 0.7]) == [1.0, 1.0]
 
 
-def line(method, seed, solved, rate=3e-4, world="chain"):
+def line(method, seed, solved, rate=RATES[1], world="chain"):
     return {"world": world, "method": method, "seed": seed, "rate": rate, "success": [solved, 100]}
 
 
@@ -121,7 +121,7 @@ def test_of_equal_rates_the_smallest_is_taken():
 
 
 def test_a_clear_difference_is_told_and_noise_is_not():
-    kept = tuned("grpo", 3e-4) + tuned("igpo", 3e-4) + tuned("rloo", 3e-4)
+    kept = tuned("grpo", RATES[1]) + tuned("igpo", RATES[1]) + tuned("rloo", RATES[1])
     base = (50, 54, 46, 52, 48)
     kept += [line("grpo", s, base[s]) for s in SEEDS]
     kept += [line("igpo", s, base[s] - 20 + s) for s in SEEDS]
@@ -151,7 +151,7 @@ def test_the_edge_of_stopping_compares_at_the_same_place():
 
 
 def test_jobs_give_each_method_the_same_budget_and_disjoint_seeds():
-    kept = [one for world in sweep.WORLDS for method in sweep.METHODS for one in tuned(method, 3e-4, world)]
+    kept = [one for world in sweep.WORLDS for method in sweep.METHODS for one in tuned(method, RATES[1], world)]
     every = list(jobs(kept))
     assert len(every) == len(set(every))
     assert not set(SEEDS) & set(TUNING_SEEDS) and len(SEEDS) >= 5 and len(RATES) == 3
