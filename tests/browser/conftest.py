@@ -148,6 +148,14 @@ class Watched:
         """Keep a screenshot."""
         SHOTS.mkdir(parents=True, exist_ok=True)
         path = SHOTS / f"{name}.png"
+        if full:  # all of it on screen at once: a browser draws nothing of what is far below
+            size = self.page.viewport_size
+            tall = min(int(self.page.evaluate("document.documentElement.scrollHeight")), 8_000)
+            self.page.set_viewport_size({"width": size["width"], "height": max(tall, 300)})
+            self.page.wait_for_timeout(250)
+            self.page.screenshot(path=str(path))
+            self.page.set_viewport_size(size)
+            return path
         self.page.screenshot(path=str(path), full_page=full)
         return path
 

@@ -140,6 +140,21 @@ def test_a_permalink_opens_what_was_on_screen(open_page, path):
     w.clean()
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_png_is_taken(browser, tmp_path, theme):
+    r, credit = made("one", [[" word"] * 5 + ["\n"]] * 30, [[0.1 * (k % 7 - 3)] * 6 for k in range(30)])
+    path = view.CreditMap(r, 0, {"m": credit}).png(tmp_path / "deep" / "map.png", theme=theme)
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    width, height, corner = page.evaluate(
+        """() => { const i = document.images[0], c = document.createElement('canvas');
+        [c.width, c.height] = [4, 4]; const g = c.getContext('2d'); g.drawImage(i, 0, 0);
+        return [i.naturalWidth, i.naturalHeight, g.getImageData(0, 0, 1, 1).data[0]]; }"""
+    )
+    assert width == 2 * 1160 and height > 1000 and (corner > 128) == (theme == "light")
+    page.close()
+
+
 def test_a_map_and_axe(open_page, path):
     w = open_page(path)
     w.page.locator(".cw details summary").first.click()

@@ -101,9 +101,7 @@ def test_units_of_the_text(rollouts, credits):
     batch = rollouts.batch()
     half = (torch.arange(batch.count("token")) // 2 + 100 * batch.token_turn).unique(return_inverse=True)[1]
     phases = torch.tensor([[2 * n, 2 * n, 2 * n + 1] for n in range(8)]).flatten()
-    named = rollouts.with_unit("segment", "token", half).with_unit(
-        "phase", "turn", torch.tensor([0, 0, 1] * 8).cumsum(0)
-    )
+    named = rollouts.with_unit("segment", "token", half).with_unit("phase", "turn", phases)
     data = live_map(named, 1, credits)
     assert list(data["units"]) == ["word", "call", "segment", "phase", "turn"]
     rows = list(unit_rows(data, "A²TGPO", "segment"))

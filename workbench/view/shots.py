@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+TALLEST = 8_000
+SETTLES_MS = 250  # until what came into view is washed
 
 
 def chromium() -> str:
@@ -51,6 +53,10 @@ def _shoot(program: str, page: Path, path: Path, theme: Any, width: int) -> None
         tab.goto(page.as_uri())
         if view_has_script(tab):
             tab.wait_for_selector("html[data-drawn]", state="attached")
+        # All of it on screen at once: a browser draws nothing of what is far below.
+        tall = min(int(tab.evaluate("document.documentElement.scrollHeight")), TALLEST)
+        tab.set_viewport_size({"width": width, "height": max(tall, 200)})
+        tab.wait_for_timeout(SETTLES_MS)
         tab.screenshot(path=str(path), full_page=True)
         browser.close()
 
