@@ -36,7 +36,7 @@ def test_without_any_share_it_plays_perfectly(world, spoil):
 
 
 def test_a_constant_habit_fails_where_a_word_is_misread_and_nowhere_else():
-    """Not always: where the world says nothing of the word asked for, its search finds the nearest fact, the right one."""
+    """Nearly: where the world says nothing of the word, its search finds the nearest fact, perhaps the right one."""
     every = played("chain", spoiled_lookup, 0.0, 1.0)
     free, hit = [t for t in every if asks_for(t) == 0], [t for t in every if asks_for(t) > 0]
     assert free and all(t.outcome == 1.0 for t in free)

@@ -34,7 +34,7 @@ from workbench.train.plan import Plan, start
 from workbench.train.policy_gradient import Done, one_step
 from workbench.train.tally import Cell, habits, tally, together
 
-RATES = (2e-4, 6e-4, 1.8e-3)
+RATES = (7e-5, 2e-4, 6e-4)
 TUNING_SEEDS = (100, 101)
 SEEDS = (0, 1, 2, 3, 4)
 WORLDS: Mapping[str, Mapping[str, Any]] = {"chain": {"hops": 3}, "facet": {"items": 8, "clues": 2}}
@@ -219,7 +219,7 @@ def jobs(kept: Sequence[Mapping[str, Any]]) -> Iterator[Job]:
     """
     pairs = [(name, method) for method in METHODS for name in WORLDS if (name, method) not in LEFT_OUT]
     for seed in TUNING_SEEDS:
-        for rate in (RATES[1], RATES[2], RATES[0]):
+        for rate in reversed(RATES):
             yield from (Job(name, method, rate, seed) for name, method in pairs)
     for seed in SEEDS:
         for name, method in pairs:
