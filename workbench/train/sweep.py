@@ -108,7 +108,7 @@ def run(job: Job, how: Size = Size(), maps: Path | None = None) -> dict[str, Any
     began = time.perf_counter()
     env, player, recipe = world(job.world), policy.load(STARTS[job.world]), METHODS[job.method]
     steps = how.steps_of(job)
-    plan = Plan(steps=steps, groups=how.groups, size=how.size, rate=job.rate, seed=job.seed)
+    plan = Plan(steps=steps, groups=how.groups, size=how.size, rate=job.rate, seed=job.seed, pack="tree")
     learner = start(player, recipe, plan)
     rows, cells = [], []
     for step in range(steps):
