@@ -88,7 +88,11 @@ function rounded(size, decimals) {
 /** A quantity that is no credit (an outcome, a reward, a log-prob) as short as it can be said. */
 export function plain(value, figures = 4) {
   if (value === null || value === undefined || Number.isNaN(value)) return "unknown";
-  return String(Number(value.toPrecision(figures))).replace("-", "−");
+  const size = Math.abs(value);
+  if (value === 0 || (size >= 1e-4 && size < 10 ** figures)) return String(Number(value.toPrecision(figures))).replace("-", "−");
+  const [mantissa, exponent] = size.toExponential(figures - 1).split("e");
+  const power = `${exponent[0]}${exponent.slice(1).padStart(2, "0")}`;
+  return `${value < 0 ? "−" : ""}${Number(mantissa)}e${power}`;
 }
 
 /** What a cell holds: its number, or the word for why there is none. */

@@ -186,6 +186,7 @@ def test_numbers_words_and_colours_are_those_of_python(tally, tmp_path, browser)
     )
     pairs = [(s, v) for s in scales for v in values]
     assert got["number"] == [palette.number(v, palette.digits(s)) for s, v in pairs]
+    assert got["plain"] == [palette.plain(v) for v in values]
     assert got["unsigned"] == [palette.number(abs(v), 2, signed=False) for v in values]
     assert got["level"] == [palette.level(v, s) for s, v in pairs]
     page.close()

@@ -140,6 +140,27 @@ def test_a_permalink_opens_what_was_on_screen(open_page, path):
     w.clean()
 
 
+def test_another_method_washes_what_is_near_and_the_minimap_leads_far(open_page, tmp_path):
+    r, credit = made(
+        "long", [[f" word{k}"] * 5 + ["\n"] for k in range(200)], [[0.1 * (k % 7 - 3)] * 6 for k in range(200)]
+    )
+    flat = Credit(torch.ones(1200, dtype=torch.float64), "token", torch.ones(1200, dtype=torch.bool))
+    w = open_page(view.CreditMap(r, 0, {"wave": credit, "flat": flat}).to_html(tmp_path / "long.html"))
+    page = w.page
+    blocks = "[...document.querySelector('.cw-host').shadowRoot.querySelectorAll('.block')]"
+    washed = f"{blocks}.map(b => b.querySelector('span') !== null)"
+    page.locator(".block span").first.wait_for()
+    assert page.evaluate(washed).count(True) < 60 and "word199" in page.locator(".block").last.text_content()
+    page.locator(".cw").focus()
+    page.keyboard.press("]")
+    assert page.locator(".block .p16").count() > 5 and page.evaluate(washed).count(True) < 60
+    box = page.locator(".strip").bounding_box()
+    page.mouse.click(box["x"] + 5, box["y"] + box["height"] - 3)
+    page.locator(".block span", has_text="word199").first.wait_for()
+    assert page.locator(".block span", has_text="word199").first.get_attribute("class") == "p16"
+    w.clean()
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_png_is_taken(browser, tmp_path, theme):
     r, credit = made("one", [[" word"] * 5 + ["\n"]] * 30, [[0.1 * (k % 7 - 3)] * 6 for k in range(30)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from workbench.view.payload.rows import coded, turn_arrays, turns_of
 Promises = Mapping[str, "tuple[Recipe, Axiom | None]"]
 """Name of a method to its recipe, and to what its credit should sum to; None is what the recipe's stages say."""
 
+ROUNDING = 1e-12  # relative to the sum of sizes
 KEEPS_ZERO_MEAN = ("spread", "average")
 
 
@@ -23,7 +25,8 @@ def promise_of(recipe: Recipe, batch: Batch) -> Axiom | None:
     """Return what a recipe's last stages promise about sums, as far as they say it; None if they say nothing.
 
     A chain that ends in `center(peers)` or `zscore(peers)`, or in `scale` after `center` of the same peers, has mean
-    zero within those peers, at the level where it was centred.
+    zero within those peers, at the level where it was centred. With `leave_one_out` too: it gives n / (n - 1) times the
+    same.
     """
     stages = list(recipe.chain.stages) if isinstance(recipe.chain, Chain) else [recipe.chain]
     while stages and _name(stages[-1]) in KEEPS_ZERO_MEAN:
@@ -35,7 +38,7 @@ def promise_of(recipe: Recipe, batch: Batch) -> Axiom | None:
     if not centred or _name(centred[-1]) not in ("center", "zscore"):
         return None
     params = _params(centred[-1])
-    if params.get("leave_one_out") or params.get("weights") or any(peers != params["peers"] for peers in scaled_by):
+    if params.get("weights") is not None or any(peers != params["peers"] for peers in scaled_by):
         return None
     return zero_mean(params["peers"], Chain(tuple(centred))(None, batch).level)
 
@@ -76,8 +79,12 @@ def ledger(batch: Batch, n: int, credits: Mapping[str, Credit], promises: Promis
 
 
 def _sum(values: list[float | None]) -> float | None:
+    """Sum what is known; what is left of values that cancel is rounding, not credit."""
     known = [v for v in values if v is not None]
-    return float(sum(known)) if known else None
+    if not known:
+        return None
+    total = math.fsum(known)
+    return 0.0 if abs(total) <= ROUNDING * math.fsum(map(abs, known)) else total
 
 
 def _kept(recipe: Recipe | None, axiom: Axiom | None, batch: Batch) -> dict[str, Any]:
