@@ -106,8 +106,9 @@ def _token_reward(reward: str | None, beta: float | Schedule, estimator: Estimat
     return chain(signal, place("token"), *penalty, trained())
 
 
-WHITEN = {"ddof": 1, "eps": 0.0, "eps_root": 1e-8}
-"""verl's masked_whiten: (x - mean) / sqrt(var + 1e-8), sample variance."""
+def _whiten() -> Stage:
+    """verl's masked_whiten over the batch: (x - mean) / sqrt(var + 1e-8), sample variance."""
+    return zscore(everything, ddof=1, eps=0.0, eps_root=1e-8)
 
 
 def ppo(
@@ -146,7 +147,7 @@ def ppo(
     Differs: no entropy bonus; whitening, gamma and lam as verl has them for language models.
     """
     advantage = chain(_token_reward(reward, kl_reward, estimator), gae(gamma, lam, "value"))
-    credit = chain(advantage, zscore(everything, **WHITEN)) if whiten else advantage
+    credit = chain(advantage, _whiten()) if whiten else advantage
     value = Term("value", ValueLoss("returns", clip=value_clip), value_weight, token_mean)
     policy = Term("policy", PolicyLoss(low, low if high is None else high))
     return Recipe("ppo", credit, Objective((policy, value)), {"returns": chain(advantage, add("value"))})
@@ -185,7 +186,7 @@ def ppo_turn(
     one_of("ppo_turn", "ratio", ratio, Literal["token", "turn"])
     rewards = chain(_token_reward(reward, kl_reward, estimator), total("turn"))
     advantage = chain(rewards, gae(gamma, lam, "turn_value"))
-    credit = chain(advantage, *((zscore(everything, **WHITEN),) if whiten else ()), spread("token"))
+    credit = chain(advantage, *((_whiten(),) if whiten else ()), spread("token"))
     value = Term("value", ValueLoss("returns", "turn", value_clip, "turn_value"), value_weight, unit_sum("turn"))
     policy = Term("policy", PolicyLoss(low, low if high is None else high, ratio))
     returns = chain(advantage, add("turn_value"), spread("token"))
