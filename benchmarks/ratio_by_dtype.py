@@ -4,7 +4,7 @@ Run: python benchmarks/ratio_by_dtype.py [--policy smollm2] [--size 4] [--tokens
 
 The policy plays a few episodes in each dtype; the learner then scores the sampled tokens with the very same weights, at
 the temperature they were sampled at and at one that is a twentieth lower. The bounds of the alarm
-(`workbench.train.measure.BOUNDS`) lie between the two.
+(`workbench.measure.BOUNDS`) lie between the two.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 
 from workbench import envs, policy
 from workbench.batch import Batch
+from workbench.measure import BOUNDS
 from workbench.policy.base import Settings
 from workbench.rollout import play
-from workbench.train.measure import BOUNDS
 from workbench.train.parts import cut, score
 from workbench.train.seen import Ratio, ratio_of
 

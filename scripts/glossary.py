@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from workbench.train import definitions
+from workbench import glossary
 
 PAGE = Path(__file__).resolve().parent.parent / "tutorials" / "glossary.md"
 
 
 def main() -> int:
     """Write or check; return 1 if a check finds the page out of date."""
-    text = definitions.page()
+    text = glossary.page()
     if "--check" in sys.argv:
         return int(not PAGE.exists() or PAGE.read_text("utf-8") != text)
     PAGE.write_text(text, "utf-8")

@@ -238,7 +238,7 @@ Cause = Literal[
     "varied", "all solved", "all failed", "all truncated", "unparsable", "all equal", "single survivor", "unknown"
 ]
 """Why the outcomes of a group cannot be told apart. "all truncated" and "unparsable" need more than outcomes to be
-known: `workbench.train.outcomes.causes` says them."""
+known: `workbench.outcomes.causes` says them."""
 
 
 def cause_of_collapse(batch: Batch, outcome: str = "outcome", solved: float = 1.0, failed: float = 0.0) -> list[Cause]:

@@ -10,8 +10,8 @@ import pytest
 from small_worlds import Bandit, chain, gambler
 
 from workbench import recipes
+from workbench.glossary import ENTRIES, defined, page
 from workbench.train import glossary
-from workbench.train.definitions import ENTRIES, defined, page
 from workbench.train.plan import Plan, start
 from workbench.train.policy_gradient import one_step
 

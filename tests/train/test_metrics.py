@@ -15,14 +15,14 @@ from small_worlds import Bandit, chain, gambler
 
 from workbench import recipes
 from workbench.losses import PolicyLoss
+from workbench.measure import BOUNDS, alarms, credited, played
 from workbench.objective import Objective, Term, clipped
+from workbench.outcomes import causes, mean_over_groups
 from workbench.recipes import Recipe
 from workbench.rollout import play
 from workbench.rollouts import Rollouts
 from workbench.train.glance import glance
 from workbench.train.lora import Lora
-from workbench.train.measure import BOUNDS, alarms, credited, played
-from workbench.train.outcomes import causes, mean_over_groups
 from workbench.train.plan import Plan, start
 from workbench.train.policy_gradient import learn, one_step
 from workbench.train.seen import kl_of_update, measure, pull_by_turn, ratio_of

@@ -20,6 +20,7 @@ from workbench.evidence import MissingEvidence, Values, collect
 from workbench.evidence.cache import Cache
 from workbench.evidence.scoring import SampledLogprobs, model_hash
 from workbench.losses import ClippedAway, EntropyLoss, PolicyLoss, ValueLoss, token_mean, trajectory_mean
+from workbench.measure import alarms, concentration, credited, played
 from workbench.objective import DivideByNorm, Objective, Term, clipped
 from workbench.policy.hf import HFEngine
 from workbench.recipes import Recipe
@@ -29,7 +30,6 @@ from workbench.train import policy_gradient
 from workbench.train.command import recipe_of, success
 from workbench.train.learn import accumulate, gradients
 from workbench.train.lora import Lora, add_lora
-from workbench.train.measure import alarms, concentration, credited, played
 from workbench.train.parts import cut, score
 from workbench.train.plan import Plan, start
 from workbench.train.policy_gradient import one_step, train, with_evidence

@@ -18,12 +18,12 @@ from workbench.credit import center as centred
 from workbench.credit import chain, gae, place, read, reward_to_go, spread, task, task_and_turn, zscore
 from workbench.credit.normalise import ALONE
 from workbench.evidence import Values
+from workbench.measure import credited, kept
+from workbench.measure import played as measured
 from workbench.objective import clipped
 from workbench.recipes import Recipe
 from workbench.rollout import play
 from workbench.rollouts import Rollouts
-from workbench.train.measure import credited, kept
-from workbench.train.measure import played as measured
 from workbench.trajectory import RecordError, Turn
 
 LONG = [[-1.0], [-1.0] * 3, [-1.0] * 2]  # three turns of one, three and two tokens

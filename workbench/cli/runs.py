@@ -117,7 +117,7 @@ def glossary_arguments(one: argparse.ArgumentParser) -> None:
 
 def glossary(options: argparse.Namespace) -> int:
     """Say what a number of a training means, and what to do when it is bad."""
-    from workbench.train.definitions import glossary as meaning
+    from workbench.glossary import glossary as meaning
 
     try:
         print(meaning() if options.metric is None else meaning(options.metric))

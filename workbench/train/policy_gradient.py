@@ -23,6 +23,7 @@ from workbench.credit import Credit
 from workbench.envs.base import Environment
 from workbench.evidence import Evidence, collect, for_recipe
 from workbench.evidence.scoring import SampledLogprobs
+from workbench.measure import BOUNDS, alarms, credited, kept, played
 from workbench.policy.base import Policy, Settings
 from workbench.recipes import Recipe
 from workbench.rollout import play
@@ -31,7 +32,6 @@ from workbench.seeds import seed_for
 from workbench.train.checkpoint import save_head
 from workbench.train.interrupt import after_step
 from workbench.train.learn import accumulate, remember
-from workbench.train.measure import BOUNDS, alarms, credited, kept, played
 from workbench.train.optim import set_rate
 from workbench.train.plan import Learner, Plan, start
 from workbench.train.record import Report, bar, open_log, save

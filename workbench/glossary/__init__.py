@@ -1,6 +1,6 @@
 """The glossary of training: what every key of a row of metrics means, in one mapping.
 
-    from workbench.train import glossary
+    from workbench.glossary import glossary
     glossary("collapsed")            one definition
     glossary()                       all of them
 
@@ -13,9 +13,9 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import overload
 
-from workbench.train.definitions.entry import Entry
-from workbench.train.definitions.rollouts import ROLLOUTS
-from workbench.train.definitions.updates import CREDIT, TIMES, UPDATES
+from workbench.glossary.entry import Entry
+from workbench.glossary.rollouts import ROLLOUTS
+from workbench.glossary.updates import CREDIT, TIMES, UPDATES
 
 __all__ = ["ENTRIES", "SECTIONS", "Entry", "Glossary", "defined", "glossary", "page"]
 
@@ -107,7 +107,7 @@ def page() -> str:
         "# Glossary of training\n",
         "Every step of a training leaves a row of metrics: `metrics.jsonl` of a run, the second thing that "
         "`workbench.train.policy_gradient.train` returns. This page is written by `scripts/glossary.py` from "
-        '`workbench/train/definitions`; in Python `workbench.train.glossary("collapsed")` says the same.\n',
+        '`workbench/glossary`; in Python `workbench.train.glossary("collapsed")` says the same.\n',
         "A share is between 0 and 1. Nothing known is none (`null`), never 0. Intervals are at 95 %. A, l, l_old, "
         "l_ref: credit of a token, its log-prob under the policy that learns, that sampled, and that is held on to; "
         "p: success rate; G: rollouts of a group, or groups where a t interval is meant.\n",

@@ -1,6 +1,6 @@
 """What a step of training is measured by, and when it should make somebody look up. Pure functions of its data.
 
-Every key of a row is defined in `workbench.train.definitions`. A share is in [0, 1]; None stands where a number would
+Every key of a row is defined in `workbench.glossary`. A share is in [0, 1]; None stands where a number would
 say nothing (no known outcome, no credit).
 """
 
@@ -15,9 +15,9 @@ from torch import Tensor
 from workbench.batch import Batch
 from workbench.compare import collapse
 from workbench.credit import Credit
+from workbench.outcomes import causes, counted, outcome_and_reward, shaping_only
 from workbench.rollouts import Rollouts
 from workbench.segments import seg_count, seg_mean, seg_sum
-from workbench.train.outcomes import causes, counted, outcome_and_reward, shaping_only
 from workbench.trajectory import Trajectory, Turn
 
 # ------------------------------------------------------------------------------------------------- the numbers

@@ -1,10 +1,10 @@
-"""What the metrics of rollouts mean; see `workbench.train.definitions`."""
+"""What the metrics of rollouts mean; see `workbench.glossary`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from workbench.train.definitions.entry import Entry
+from workbench.glossary.entry import Entry
 
 ROLLOUTS: Mapping[str, Entry] = {
     "step": Entry(
