@@ -15,7 +15,7 @@ from workbench.policy import load
 from workbench.policy.base import Settings
 from workbench.rollout import play
 from workbench.train import compared, sweep
-from workbench.train.compared import against, holm, over_seeds, paired_p, stopping_edge
+from workbench.train.compared import against, holm, over_seeds, paired_p, stopping_edge, unit
 from workbench.train.sweep import RATES, SEEDS, TUNING_SEEDS, Job, Size, best_rate, jobs, keep, read
 from workbench.train.tally import Cell, habits, kinds, tally, together
 
@@ -53,6 +53,10 @@ def test_a_tally_holds_every_turn_and_all_credit(rollouts):
     assert sum(cell.turns for cell in found) == batch.count("turn")
     turn = recipes.grpo(kl=0.0).credit(batch, to="turn")
     assert math.isclose(sum(cell.credit for cell in found), float(turn.values.sum()), abs_tol=1e-9)
+    assert math.isclose(sum(cell.size for cell in found), float(turn.values.abs().sum()), abs_tol=1e-9)
+    alone = recipes.rloo().credit(batch, to="turn").values
+    assert math.isclose(sum(cell.outcome for cell in found), float(alone.sum()), abs_tol=1e-9)
+    assert math.isclose(sum(cell.outcome_size for cell in found), float(alone.abs().sum()), abs_tol=1e-9)
     again = together([found, found])
     assert [cell.turns for cell in again] == [2 * cell.turns for cell in found]
 
@@ -145,6 +149,9 @@ def test_the_edge_of_stopping_compares_at_the_same_place():
     ]
     assert stopping_edge(found) == pytest.approx((10 * 2 + 30 * -1) / 40)
     assert stopping_edge([Cell(0, "due", 50, 1.0)]) is None
+    told = [Cell(0, "useful", 10, 0.0, 5.0, 4.0, 6.0), Cell(0, "early", 10, 0.0, 7.0, 1.0, 9.0)]
+    assert stopping_edge(told) == 0 and stopping_edge(told, "outcome") == pytest.approx(0.1 - 0.4)
+    assert unit(told) == 12 / 20 and unit(told, "outcome") == 15 / 20
 
 
 # ------------------------------------------------------------------------------------------------------- the sweep

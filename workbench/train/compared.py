@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from workbench.train.sweep import SEEDS, best_rate
 from workbench.train.tally import Cell, Kind, together
 
 Line = Mapping[str, Any]
+What = Literal["credit", "outcome"]
+SEARCHES: tuple[Kind, ...] = ("useful", "useless")
 
 
 class Mean(NamedTuple):
@@ -199,8 +201,15 @@ def cells(line: Line, blocks: slice = slice(None)) -> list[Cell]:
     return together([Cell(*cell) for cell in block] for block in line["turns_seen"][blocks])
 
 
-def mean_credit(found: Iterable[Cell], kinds: Sequence[Kind], places: Sequence[int] | None = None) -> float | None:
+def mean_credit(
+    found: Iterable[Cell], kinds: Sequence[Kind], places: Sequence[int] | None = None, what: What = "credit"
+) -> float | None:
     """Return the mean credit of a turn of these kinds (at these places); None if there is none.
+
+    Args:
+        found: of `cells`.
+        kinds, places: which turns; None is every place.
+        what: the method's credit, or what the outcome alone says of the same turns.
 
     Example:
         >>> mean_credit([Cell(0, "early", 2, -1.0), Cell(1, "early", 2, 3.0)], ["early"])
@@ -208,26 +217,35 @@ def mean_credit(found: Iterable[Cell], kinds: Sequence[Kind], places: Sequence[i
     """
     chosen = [cell for cell in found if cell.kind in kinds and (places is None or cell.place in places)]
     turns = sum(cell.turns for cell in chosen)
-    return math.fsum(cell.credit for cell in chosen) / turns if turns else None
+    return math.fsum(getattr(cell, what) for cell in chosen) / turns if turns else None
 
 
-def stopping_edge(found: Sequence[Cell], least: int = 10) -> float | None:
-    """Return how much more credit an early answer gets than going on at the same place, weighed by early answers.
+def unit(found: Iterable[Cell], what: What = "credit") -> float:
+    """Return the mean |credit| of a turn, the unit in which methods of different scale can be compared."""
+    cells = list(found)
+    total = math.fsum(cell.size if what == "credit" else cell.outcome_size for cell in cells)
+    return total / max(sum(cell.turns for cell in cells), 1)
+
+
+def stopping_edge(found: Sequence[Cell], what: What = "credit", least: int = 10) -> float | None:
+    """Return how much more an early answer gets than going on at the same place, weighed by early answers.
 
         sum_k n_k (c_k(early) - c_k(search)) / sum_k n_k      over places k with `least` or more of each
 
-    Above 0 the method pays for giving up the search: whatever the policy did there, stopping was credited more.
+    Above 0 the method pays for giving up the search there. That is no mistake as such: a guess may be worth more than
+    what this policy makes of going on. What the outcome says of the same turns tells.
 
     Args:
         found: of `cells`.
+        what: as in `mean_credit`.
         least: turns of each kind a place must have.
     """
     total = weight = 0.0
     for place in sorted({cell.place for cell in found}):
         here = [cell for cell in found if cell.place == place]
-        stops, goes = (_count(here, kinds) for kinds in (("early",), ("useful", "useless")))
+        stops, goes = (_count(here, kinds) for kinds in (("early",), SEARCHES))
         if stops >= least and goes >= least:
-            edge = (mean_credit(here, ["early"]) or 0.0) - (mean_credit(here, ["useful", "useless"]) or 0.0)
+            edge = (mean_credit(here, ["early"], what=what) or 0.0) - (mean_credit(here, SEARCHES, what=what) or 0.0)
             total, weight = total + stops * edge, weight + stops
     return total / weight if weight else None
 

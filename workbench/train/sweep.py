@@ -197,7 +197,7 @@ def _row(done: Done) -> dict[str, Any]:
 
 
 def _plain(cells: Sequence[Cell]) -> list[list[Any]]:
-    return [[cell.place, cell.kind, cell.turns, _short(cell.credit)] for cell in cells]
+    return [[_short(value) for value in cell] for cell in cells]
 
 
 def _short(value: Any) -> Any:

@@ -5,9 +5,10 @@ Only worlds with an oracle (`oracle_distance` among the rewards of a turn) can b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
+from workbench import recipes
 from workbench.batch import Batch
 from workbench.credit import Credit
 from workbench.rollouts import Rollouts
@@ -28,12 +29,18 @@ class Cell(NamedTuple):
         kind: see `KINDS`.
         turns: how many.
         credit: sum of their credit (each turn's is the mean over its tokens of known credit, 0 without any).
+        size: sum of its absolute values.
+        outcome: sum of what the outcome alone says of the same turns: the outcome minus the mean of the group's others.
+        outcome_size: sum of its absolute values.
     """
 
     place: int
     kind: Kind
     turns: int
     credit: float
+    size: float = 0.0
+    outcome: float = 0.0
+    outcome_size: float = 0.0
 
 
 def kinds(trajectory: Trajectory) -> list[Kind]:
@@ -57,36 +64,41 @@ def _kind(turn: Turn, away: float | None) -> Kind:
 
 
 def tally(rollouts: Rollouts, batch: Batch, credit: Credit) -> list[Cell]:
-    """Count the turns of a batch by kind and place, and sum their credit.
+    """Count the turns of a batch by kind and place, and sum their credit and what the outcome says of them.
 
     Args:
         rollouts: with a batch of the same order.
         batch: of `rollouts`.
         credit: on its tokens.
     """
+    named = [(place, kind) for t in rollouts for place, kind in enumerate(kinds(t))]
+    outcome = recipes.rloo().credit(batch)
+    cells = [
+        Cell(*key, 1, value, abs(value), told, abs(told))
+        for key, value, told in zip(named, _by_turn(batch, credit), _by_turn(batch, outcome), strict=True)
+    ]
+    return together([cells])
+
+
+def _by_turn(batch: Batch, credit: Credit) -> list[float]:
     size = batch.count("turn")
     mean = seg_mean(credit.values, batch.token_turn, size, credit.known)
     there = seg_count(batch.token_turn, size, credit.known) > 0
-    values = [v if known else 0.0 for v, known in zip(mean.tolist(), there.tolist(), strict=True)]
-    named = [(place, kind) for t in rollouts for place, kind in enumerate(kinds(t))]
-    sums: dict[tuple[int, Kind], list[float]] = {}
-    for key, value in zip(named, values, strict=True):
-        sums.setdefault(key, []).append(value)
-    return [Cell(place, kind, len(found), sum(found)) for (place, kind), found in sorted(sums.items())]
+    return [v if known else 0.0 for v, known in zip(mean.tolist(), there.tolist(), strict=True)]
 
 
 def together(tallies: Iterable[Iterable[Cell]]) -> list[Cell]:
     """Add several tallies up.
 
     Example:
-        >>> together([[Cell(0, "early", 2, 0.5)], [Cell(0, "early", 1, -1.0)]])
-        [Cell(place=0, kind='early', turns=3, credit=-0.5)]
+        >>> together([[Cell(0, "early", 2, 0.5)], [Cell(0, "early", 1, -1.0)]])[0][:4]
+        (0, 'early', 3, -0.5)
     """
-    sums: dict[tuple[int, Kind], tuple[int, float]] = {}
+    sums: dict[tuple[int, Kind], Sequence[float]] = {}
     for cell in (cell for one in tallies for cell in one):
-        turns, credit = sums.get((cell.place, cell.kind), (0, 0.0))
-        sums[cell.place, cell.kind] = (turns + cell.turns, credit + cell.credit)
-    return [Cell(place, kind, *found) for (place, kind), found in sorted(sums.items())]
+        before = sums.get((cell.place, cell.kind), (0, 0.0, 0.0, 0.0, 0.0))
+        sums[cell.place, cell.kind] = [a + b for a, b in zip(before, cell[2:], strict=True)]
+    return [Cell(place, kind, int(turns), *rest) for (place, kind), (turns, *rest) in sorted(sums.items())]
 
 
 def habits(rollouts: Rollouts) -> Mapping[str, float]:
