@@ -311,3 +311,29 @@ def test_empty_things_have_pictures_too(tmp_path):
     for thing in things:
         assert view.mimebundle(thing)["text/html"].startswith("<div")
     assert view.html_page(things, tmp_path / "x.html").exists() and view.html_page([], tmp_path / "y.html").exists()
+
+
+def sizes(kit) -> dict[str, view.CreditMap]:
+    """Maps that are large in one respect each."""
+    long = kit.trajectory("long", "g", [" word" * 8] * 200, ["found"] * 199, 1.0)
+    turns = kit.credit("turn", [0.1 * (k % 7 - 3) for k in range(200)])
+    short = kit.trajectory("short", "g", [" word" * 8] * 20, ["found"] * 19, 1.0)
+    few = kit.credit("turn", [0.1 * (k % 7 - 3) for k in range(20)])
+    talk = tuple(Message(f"p{k}", "user", f"{k} " + "x" * 4_000) for k in range(60))
+    talked = Trajectory("talked", "g", talk, (Turn(Message("a", "assistant", "yes")),), outcome=1.0)
+    named = Trajectory("n" * 200_000, "g", (), (Turn(Message("a", "assistant", "yes")),), rewards={"r" * 200_000: 1.0})
+    one = kit.credit("turn", [1.0])
+    return {
+        "turns": view.CreditMap(Rollouts((long,)), 0, {"a": turns, "b": turns}),
+        "methods": view.CreditMap(Rollouts((short,)), 0, {f"method {i}": few for i in range(60)}),
+        "prompt": view.CreditMap(Rollouts((talked,)), 0, {"m": one}),
+        "names": view.CreditMap(Rollouts((named,)), 0, {"m": one}),
+    }
+
+
+@pytest.mark.parametrize("what", ["turns", "methods", "prompt", "names"])
+def test_a_map_keeps_its_budget_whatever_is_large(kit, what):
+    text = view.mimebundle(sizes(kit)[what])["text/html"]
+    assert len(text.encode()) <= REPR_BYTES
+    read = kit.read(text)
+    assert read.wrong == [] and (what == "names" or "not shown" in "".join(read.text))

@@ -99,3 +99,8 @@ def test_what_a_browser_has_no_array_for_is_refused():
         pack({"a": [np.arange(3)]})
     with pytest.raises(ValueError):
         pack({"a": float("nan")})
+
+
+def test_what_is_loaded_has_no_comments_and_the_same_code():
+    text = "// a\n  x(); // why\n/** b\n * c */\nf('// kept'); // it's \"so\"\n/* d */ y();\n"
+    assert sources.bare(text) == "x();\nf('// kept'); // it's \"so\"\n/* d */ y();\n"

@@ -12,6 +12,7 @@ ALL_BYTES = 200_000  # all sources together
 
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "\./(\w+)\.js";\n', re.M)
 _COMMENT = re.compile(r"^[ \t]*(?://[^\n]*|/\*(?:(?!\*/).)*\*/[ \t]*)$", re.M | re.S)
+_BEHIND = re.compile(r"(?<=\s)//\s[^\"'`]*$")
 _EXPORT = re.compile(r"^export (async function|function|class|const) (\w+)", re.M)
 
 
@@ -55,11 +56,11 @@ def _visit(name: str, place: Path, found: list[str], above: tuple[str, ...]) -> 
 
 
 def bare(text: str) -> str:
-    """Return a source without indentation and without comments that stand on lines of their own.
+    """Return a source without indentation and comments (those behind code only where no quote follows them).
 
     A page need not load them. Hence the rule for sources: no template literal over several lines.
     """
-    lines = (line.strip() for line in _COMMENT.sub("", text).splitlines())
+    lines = (_BEHIND.sub("", line).strip() for line in _COMMENT.sub("", text).splitlines())
     return "".join(f"{line}\n" for line in lines if line)
 
 

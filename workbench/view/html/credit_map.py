@@ -25,6 +25,7 @@ from workbench.view.html.parts import (
     heading,
     key_line,
     note,
+    only,
     size,
     subheading,
     table,
@@ -38,6 +39,7 @@ from workbench.view.tags import Markup, el
 MANY_CHARACTERS = 700  # of a turn's text: from here on only the first method's wash is open
 MANY_METHODS = 4  # washes of further methods are folded
 TABLE_TURNS = 100
+LONGEST_NAME = 600
 NUMBER = "3px 10px 3px 6px"
 # Up to so many methods: pixels on either side of a bar's axis, characters of the action shown beside it.
 WIDTHS = ((4, 36, 28), (6, 22, 22), (10**9, 12, 18))
@@ -48,11 +50,11 @@ def credit_map(payload: dict[str, Any], budget: int = REPR_BYTES) -> Markup:
     story, methods, scale = payload["transcript"], payload["methods"], payload["scale"]
     decimals = palette.digits(scale["full"])
     head = [
-        heading(story["id"], story_facts(story)),
-        prompt(story),
+        heading(one_line(story["id"], LONGEST_NAME), one_line(story_facts(story), LONGEST_NAME)),
+        prompt(story, budget // 5),
         subheading("Credit by turn", _meaning(methods)),
-        by_turn(story["turns"], methods, scale["full"], decimals),
-        legend(payload),
+        by_turn(story["turns"], methods, scale["full"], decimals, budget * 2 // 5),
+        legend(payload, budget // 6),
         subheading("The text", _reading(story)),
     ]
     turns = (_turn_versions(t, k, methods, scale["full"], decimals) for k, t in enumerate(story["turns"]))
@@ -76,9 +78,9 @@ def _reading(story: dict[str, Any]) -> str:
 
 
 def by_turn(
-    turns: Sequence[dict[str, Any]], methods: Sequence[dict[str, Any]], full: float | None, decimals: int
+    turns: Sequence[dict[str, Any]], methods: Sequence[dict[str, Any]], full: float | None, decimals: int, room: int
 ) -> Markup:
-    """Return turns x methods: a bar left or right of an axis, and its number."""
+    """Return turns x methods: a bar left or right of an axis, and its number; the first turns that fit `room` bytes."""
     half, excerpt = next((h, e) for most, h, e in WIDTHS if len(methods) <= most)
     rewards = any(t["reward"] is not None for t in turns)
     rows = []
@@ -89,9 +91,11 @@ def by_turn(
         last = [_reward(t["reward"])] if rewards else []
         text = td(short, style=f"{MONO};{QUIET};white-space:nowrap")
         rows.append(tr(number, text, *[c for both in cells for c in both], *last))
-    more = len(turns) - TABLE_TURNS
+    head = _by_turn_head(methods, rewards)
+    shown, _ = fitting((only(row) for row in rows), room - size([head]))
+    more = len(turns) - len(shown)
     rest = note(f"{count(more, 'more turn')} not shown in this table.") if more > 0 else Markup("")
-    return el("div", table("", [_by_turn_head(methods, rewards)], rows), rest)
+    return el("div", table("", [head], shown) if shown else Markup(""), rest)
 
 
 def _by_turn_head(methods: Sequence[dict[str, Any]], rewards: bool) -> Markup:
@@ -131,10 +135,11 @@ COLUMNS = (
 )
 
 
-def legend(payload: dict[str, Any]) -> Markup:
-    """Return what colours and marks mean, and how many units of each there are under each method."""
+def legend(payload: dict[str, Any], room: int) -> Markup:
+    """Return what colours and marks mean, and how many units of each there are under each method, in `room` bytes."""
     dropped = [note(f"{m['name']} drops: {why}.") for m in payload["methods"] if (why := _why(m))]
-    return el("div", key_line(payload["scale"], payload["rollouts"]), counts(payload["methods"]), *dropped)
+    key, table_of = key_line(payload["scale"], payload["rollouts"]), counts(payload["methods"], room * 2 // 3)
+    return el("div", key, table_of, *fitting(map(only, dropped), room - size([key, table_of]))[0])
 
 
 def _why(m: dict[str, Any]) -> str:
@@ -151,8 +156,8 @@ def _sample(code: str) -> Markup:
     return el("span", dict(COLUMNS)[code], style=f"{style};padding:0 3px", title=title)
 
 
-def counts(methods: Sequence[dict[str, Any]]) -> Markup:
-    """Return methods x statuses: the legend of the marks and the counts in one table."""
+def counts(methods: Sequence[dict[str, Any]], room: int) -> Markup:
+    """Return methods x statuses: the legend of the marks and the counts in one table; the first that fit `room`."""
     right = "font-weight:normal;text-align:right;white-space:nowrap"
     head = tr(
         td("", pad="2px 16px 2px 0"), *[th(_sample(code), style=right, pad="2px 0 2px 18px") for code, _ in COLUMNS]
@@ -164,7 +169,9 @@ def counts(methods: Sequence[dict[str, Any]]) -> Markup:
         )
         for m in methods
     ]
-    return el("div", table("", [head], rows, style="font-size:12px"))
+    shown, hidden = fitting(map(only, rows), room - size([head]))
+    rest = note(f"{count(hidden, 'more method')} not counted here.") if hidden else Markup("")
+    return el("div", table("", [head], shown, style="font-size:12px"), rest)
 
 
 def _count(n: int) -> Markup:

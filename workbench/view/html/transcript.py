@@ -20,6 +20,7 @@ from workbench.view.html.parts import (
     frame,
     heading,
     note,
+    only,
     size,
 )
 from workbench.view.tags import Markup, el
@@ -94,13 +95,15 @@ def story_facts(s: dict[str, Any]) -> str:
     )
 
 
-def prompt(s: dict[str, Any]) -> Markup:
-    """Return the messages before the first turn, folded, and the reference answer."""
+def prompt(s: dict[str, Any], room: int = PAGE_BYTES) -> Markup:
+    """Return the messages before the first turn, folded, and the reference answer; the first that fit `room` bytes."""
     last = one_line(s["prompt"][-1]["text"], 96) if s["prompt"] else ""
     parts = []
     if s["prompt"]:
         label = el("span", "prompt, " + count(len(s["prompt"]), "message") + " ", style=ROLE)
-        parts.append(details([label, el("span", last)], *[message(m, is_open=True) for m in s["prompt"]]))
+        shown, hidden = fitting((only(message(m, is_open=True)) for m in s["prompt"]), room - 10_000)
+        rest = note(f"{count(hidden, 'more message')} not shown, to keep this view small.") if hidden else Markup("")
+        parts.append(details([label, el("span", last)], *shown, rest))
     if s["gold"] not in ("", "{}"):
         label = el("span", "reference ", style=ROLE)
         parts.append(details([label, el("span", one_line(s["gold"], 96))], block(s["gold"])))
