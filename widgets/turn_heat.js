@@ -10,6 +10,7 @@ const PAIRS = 20000; // cells that are named one by one in a selection; of more,
 const MARKS = [["+", "positive", 9], ["-", "negative", -9], ["z", "zero", CODE.z], ["u", "unknown", CODE.u], ["d", "dropped", CODE.d], ["n", "not trained", CODE.n], ["beyond", "beyond the scale", CODE.beyond]];
 
 const many = (n) => n.toLocaleString("en");
+const short = (text, limit = 24) => oneLine(visible(text), limit);
 
 export function view(ctx) {
   const heat = new Heat(ctx);
@@ -115,10 +116,6 @@ class Heat {
 
   // -- controls -----------------------------------------------------------------------------------------------------
 
-  sorts() {
-    return Object.entries(SORTS).filter(([key, words]) => !words.startsWith("dis") || Object.hasOwn(this.data.apart, key));
-  }
-
   controls() {
     if (this.tools.contains(this.ctx.root.getRootNode().activeElement)) { this.pressed(); return; }
     const { data, state } = this;
@@ -127,13 +124,14 @@ class Heat {
       node.on = key;
       return node;
     };
+    const sorts = Object.entries(SORTS).filter(([key, words]) => !words.startsWith("dis") || Object.hasOwn(data.apart, key));
     const sort = Object.hasOwn(SORTS, state.sort) ? state.sort : "given";
-    this.sort = choice("Order", this.sorts(), sort, (v) => this.update({ sort: v }));
+    const order = choice("Order", sorts, sort, (v) => this.update({ sort: v }));
     this.toggles = [
       toggle("reverse", () => this.state.flip, (on) => ({ flip: on || null })),
       toggle("groups together", () => this.state.grouped !== false, (on) => ({ grouped: on ? null : false })),
     ];
-    this.found = el("input", { type: "search", placeholder: "id, group, question", "aria-label": "Find rollouts", on: { input: () => this.update({ find: this.found.value || null }) } });
+    this.found = el("input", { type: "search", placeholder: "id, group, question", on: { input: () => this.update({ find: this.found.value || null }) } });
     this.found.value = String(state.find ?? "");
     const only = [["all", "all rollouts"], ["selected", "what is selected"], ...GROUPS.map((kind) => [kind, `${kind} groups`])];
     const show = choice("Show", only, only.some(([key]) => key === state.only) ? state.only : "all", (v) => this.update({ only: v }));
@@ -143,7 +141,7 @@ class Heat {
       switcher("Scale", [["", "shared"], ["own", "own"]], state.own ? "own" : "", (v) => this.update({ own: v ? true : null })),
       choice("Disagreement", [["", "not drawn"], ...Object.keys(data.apart).map((key) => [key, `by ${key}`])], state.apart ?? "", (v) => this.update({ apart: v || null })),
     ] : [];
-    fill(this.tools, this.sort, el("span", { class: "switch" }, this.toggles.slice(0, 2)), show,
+    fill(this.tools, order, el("span", { class: "switch" }, this.toggles.slice(0, 2)), show,
       el("label", { class: "control" }, el("span", null, "Find"), this.found), group("Rows", [button("lower", () => this.taller(-1)), button("taller", () => this.taller(1))]), several);
     this.pressed();
   }
@@ -154,7 +152,7 @@ class Heat {
       const next = this.methods.includes(m) ? this.methods.filter((other) => other !== m) : [...this.methods, m];
       if (next.length) this.update({ methods: next.map((i) => names[i]) });
     };
-    const list = names.map((name, m) => button(oneLine(name, 24), () => press(m)));
+    const list = names.map((name, m) => button(short(name), () => press(m)));
     list.forEach((node, m) => { node.on = () => this.methods.includes(m); });
     this.toggles.push(...list);
     return list.length <= 6 ? group("Methods", list) : fold(`${names.length} methods`, () => el("span", { class: "switch many" }, list));
@@ -162,7 +160,6 @@ class Heat {
 
   pressed() {
     for (const node of this.toggles) node.setAttribute("aria-pressed", String(Boolean(node.on())));
-    this.sort.set(Object.hasOwn(SORTS, this.state.sort) ? this.state.sort : "given");
   }
 
   taller(step) {
@@ -179,21 +176,15 @@ class Heat {
     };
     const row = (event) => this.move(steps()[event.key], 0, event.shiftKey);
     const turn = (event) => this.move(0, "ArrowRight l".includes(event.key) ? 1 : -1, event.shiftKey);
-    const change = (made) => () => { this.update(made()); this.reveal(); };
-    const after = (list, key) => list[(list.indexOf(key) + 1) % list.length];
     return [
       ["ArrowDown j ArrowUp k", "rollout after, before; with Shift, select", row],
       ["ArrowRight l ArrowLeft h", "turn after, before", turn],
       ["PageDown PageUp Home End", "a screen down, up; first, last rollout", row],
-      ["Space", "select the turn, or no longer", () => this.toggle(false)],
-      ["x", "select the rollout, or no longer", () => this.toggle(true)],
+      ["x", "select the rollout, or no longer", () => this.toggle()],
       ["a", "select the group", () => this.selectGroup()],
       ["Enter", "open the credit map of the rollout", () => this.open(this.cursor.n)],
       ["Escape", "close it, then select nothing", () => (this.opened.firstChild ? this.close() : this.nothing())],
       ["[ ]", "another method first", (e) => this.turnMethods(e.key === "]")],
-      ["s", "next order", change(() => ({ sort: after(this.sorts().map(([key]) => key), this.state.sort ?? "given") }))],
-      ["r", "reverse the order", change(() => ({ flip: !this.state.flip || null }))],
-      ["+ -", "taller, lower rows", (e) => this.taller(e.key === "+" ? 1 : -1)],
       ["/", "find", () => this.found.focus()],
     ];
   }
@@ -253,16 +244,12 @@ class Heat {
     }
   }
 
-  toggle(whole) {
-    const { data } = this;
-    const { n, turn } = this.cursor;
-    const k = cellAt(data, n, turn);
-    if (n < 0 || (!whole && k < 0)) return;
-    const [from, to] = [start(data, n), data.ends[n]];
-    if (whole) this.cells.fill(1 - this.rows[n], from, to);
-    else this.cells[k] = 1 - this.cells[k];
-    this.rows[n] = whole ? 1 - this.rows[n] : Number(this.cells.subarray(from, to).includes(1));
-    if (!whole || this.span) this.span = "mixed";
+  toggle() {
+    const { data, rows, cursor: { n } } = this;
+    if (n < 0) return;
+    rows[n] = 1 - rows[n];
+    this.cells.fill(rows[n], start(data, n), data.ends[n]);
+    if (this.span) this.span = "mixed";
     this.commit("keys");
   }
 
@@ -346,7 +333,7 @@ class Heat {
 
   said({ m, full, name }, k) {
     const [value, status] = [this.data.values[m][k], LETTERS[this.data.status[m][k]]];
-    return `${oneLine(name, 24)} ${worded(value, status, digits(full))}${status === "v" && beyond(value, full) ? " (beyond the scale)" : ""}`;
+    return `${short(name)} ${worded(value, status, digits(full))}${status === "v" && beyond(value, full) ? " (beyond the scale)" : ""}`;
   }
 
   /** The cell under the cursor, in words. */
@@ -358,10 +345,10 @@ class Heat {
     const credit = k < 0 ? "no such turn in this rollout" : this.credits.map((panel) => this.said(panel, k)).join(", ");
     const apart = k < 0 ? [] : Object.entries(data.apart).filter(([, found]) => found.turn[k] !== NONE).map(([key, found]) => `${key} ${(found.turn[k] / (NONE - 1)).toFixed(2)}`);
     const where = [
-      `${many(this.place[n] + 1)} of ${many(this.order.length)}`, `group ${oneLine(this.groups(data.group[n]), 40)}`,
+      `${many(this.place[n] + 1)} of ${many(this.order.length)}`, `group ${short(this.groups(data.group[n]), 40)}`,
       `outcome ${plain(data.outcome[n])}${data.truncated[n] ? ", truncated" : ""}`, `turn ${turn} (its last is ${last})`,
     ];
-    fill(this.readout, el("strong", null, oneLine(this.ids(n), 60)), ` · ${where.join(" · ")}: ${credit}`, apart.length ? ` · disagreement by ${apart.join(", by ")}` : null,
+    fill(this.readout, el("strong", null, short(this.ids(n), 60)), el("span", null, ` · ${where.join(" · ")}: ${credit}`, apart.length ? ` · disagreement by ${apart.join(", by ")}` : null),
       k >= 0 && this.texts(k) ? el("span", { class: "quiet" }, ` · ${this.texts(k)}`) : null);
   }
 
@@ -369,14 +356,13 @@ class Heat {
   explain() {
     const { scale } = this.data;
     const found = countMarks(this.data, this.order, this.methods, this.credits.map(({ full }) => full));
-    const rulers = this.state.own ? this.credits.map(({ name, full }) => el("span", null, `${oneLine(name, 24)} `, ruler(full))) : ruler(scale.full);
+    const rulers = this.state.own ? this.credits.map(({ name, full }) => el("span", null, `${short(name)} `, ruler(full))) : ruler(scale.full);
     const origin = this.state.own ? "each method on a scale of its own: colours do not compare" : `one scale for all methods, ${scale.given ? "as asked for" : "98th percentile of the non-zero credits"}`;
     const sample = (code) => canvas(this.ctx, (g) => drawSample(g, code), { class: "sample", "aria-hidden": "true" });
     this.samples ??= Object.fromEntries(MARKS.map(([key, , code]) => [key, sample(code)]));
     const marks = MARKS.map(([key, words]) => el("span", null, this.samples[key], `${words} `, el("span", { class: "quiet" }, many(found[key]))));
     fill(this.legend, el("div", { class: "scales" }, rulers, el("span", { class: "quiet" }, origin)), el("div", { class: "marks" }, marks));
-    const counted = MARKS.map(([key, words]) => `${words} ${found[key]}`).join(", ");
-    this.canvas.setAttribute("aria-label", `Heat map of ${count(this.order.length, "rollout")} by ${count(this.data.width, "turn")}: ${counted}`);
+    this.canvas.setAttribute("aria-label", `Heat map of ${count(this.order.length, "rollout")} by ${count(this.data.width, "turn")}; its marks are counted below`);
   }
 
   /** What is selected, in words and as an expression. */
@@ -392,12 +378,12 @@ class Heat {
     const groups = new Set(data.group.filter((_, n) => this.rows[n])).size;
     const turns = !Array.isArray(span) ? "" : span[0] === span[1] ? `, turn ${span[0]}` : `, turns ${span[0]} to ${span[1]}`;
     const cells = this.cells.reduce((a, b) => a + b, 0);
-    const means = this.credits.map(({ name, means: all }) => `${oneLine(name, 24)} ${Number.isNaN(all.at(-1)) ? "no credit" : number(all.at(-1), digits(data.scale.full))}`);
+    const means = this.credits.map(({ name, means: all }) => `${short(name)} ${Number.isNaN(all.at(-1)) ? "no credit" : number(all.at(-1), digits(data.scale.full))}`);
     const expression = this.ctx.selection?.expression;
     fill(this.chosen, el("div", { class: "tools" },
       el("span", null, el("strong", null, "Selected"), ` ${count(rows, "rollout")} in ${count(groups, "group")}${turns}: ${count(cells, "cell")}; mean ${means.join(", ")}`),
       this.state.only === "selected" ? null : button("show only these", () => this.update({ only: "selected" })), button("clear", () => this.nothing())),
-    expression ? el("p", { class: "mono expression", title: "for frame.query(...)" }, oneLine(expression, 240)) : null);
+    expression ? el("p", { class: "mono expression", title: "for frame.query(...)" }, short(expression, 240)) : null);
   }
 
   // -- one rollout --------------------------------------------------------------------------------------------------
@@ -410,14 +396,14 @@ class Heat {
     this.down = null;
     const place = el("div", { class: "map" });
     const line = el("p", { class: "note" }, "opening …");
-    fill(this.opened, el("div", { class: "tools" }, el("strong", null, oneLine(this.ids(n), 80)), button("close", () => this.close())), line, place);
+    fill(this.opened, el("div", { class: "tools" }, el("strong", null, short(this.ids(n), 80)), button("close", () => this.close())), line, place);
     try {
       const map = await this.mapOf(n);
       if (!place.isConnected) return;
       if (map) this.down = await this.mountMap(map, place);
       fill(line, map ? "" : "This file has not the text of this rollout, only of those the methods part on most; `.live()` opens any.");
     } catch (error) {
-      fill(line, error.message);
+      fill(line, visible(error.message));
     }
   }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from string import hexdigits
 from typing import Any
@@ -141,8 +142,8 @@ def rows_of(text: str, count: int) -> np.ndarray:
             out[n] = digit in hexdigits and int(digit, 16) >> n % 4 & 1
         return out
     for part in text[1:].split("."):
-        first, _, last = part.partition("-")
-        if first.isdecimal() and (last or first).isdecimal():
+        if found := re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", part):
+            first, last = found.groups()
             out[int(first) : int(last or first) + 1] = True
     return out
 
