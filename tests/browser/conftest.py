@@ -21,8 +21,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from workbench import view
+from workbench.credit import Credit
+from workbench.rollouts import Rollouts
+from workbench.trajectory import Message, Sequence, Span, ToolCall, Trajectory, Turn
 from workbench.view.widget import Live
 
 HERE = Path(__file__).parent
@@ -58,6 +62,95 @@ spec.loader.exec_module(kit)
 rollouts = kit.rollouts()
 credits = kit.credits(rollouts)
 """
+
+
+HOSTILE = [
+    "<script>window.hit=1</script>",
+    "</script><script>window.hit=1</script>",
+    "</style></title><img src=x onerror=window.hit=1>",
+    "<svg onload=window.hit=1>",
+    '"><details open ontoggle=window.hit=1>',
+    "' onmouseover='window.hit=1",
+    "<iframe srcdoc='<script>parent.hit=1</script>'>",
+    "<img src='http://127.0.0.1:9/pixel.png'>",
+    "<style>@import 'http://127.0.0.1:9/x.css';</style>",
+    "<link rel=stylesheet href=//127.0.0.1:9/x.css>",
+    "<base href=http://127.0.0.1:9/>",
+    "<meta http-equiv=refresh content='0;url=http://127.0.0.1:9/'>",
+    "<!-- never closed",
+    "-->",
+    "<![CDATA[<b>]]>",
+    "<form><input name=getElementById></form>",
+    "<img name=body id=documentElement>",
+    "<a id=hit href=javascript:window.hit=1>x</a>",
+    "javascript:window.hit=1",
+    "data:text/html,<script>window.hit=1</script>",
+    "<math><mi xlink:href='data:x,<script>window.hit=1</script>'>",
+    "<object data='data:text/html,<script>window.hit=1</script>'>",
+    "<embed src=data:image/svg+xml;base64,PHN2Zz4=>",
+    "<video><source onerror=window.hit=1>",
+    "<body onload=window.hit=1>",
+    "<button data-commandlinker-command=notebook:delete-cell>x</button>",
+    "<template><script>window.hit=1</script></template>",
+    "<noscript><p title='</noscript><img src=x onerror=window.hit=1>'>",
+    "{{constructor.constructor('window.hit=1')()}}",
+    "${window.hit=1}",
+    "`+(window.hit=1)+`",
+    '{"__proto__": {"hit": 1}}',
+    '","payload":{"hit":1},"x":"',
+    "\\u003cscript\\u003ewindow.hit=1\\u003c/script\\u003e",
+    "&lt;script&gt;window.hit=1&lt;/script&gt;",
+    "&#60;img src=x onerror=window.hit=1&#62;",
+    "a\u202etxt.exe",
+    "a\u2066b\u2069",
+    "\u200b\ufeff\u2028\u2029",
+    "half \ud800 pair",
+    "nul \x00 bell \x07 escape \x1b[31m",
+    "]]>",
+]
+
+
+def hostile_rollouts() -> list[tuple[Rollouts, dict[str, Credit]]]:
+    """Every hostile string in every text field of a trajectory, and as the name of a method."""
+    third = -(-len(HOSTILE) // 3)
+    return [_hostile(HOSTILE[i : i + third]) for i in range(0, len(HOSTILE), third)]
+
+
+def _hostile(strings: list[str]) -> tuple[Rollouts, dict[str, Credit]]:
+    turns, spans = [], []
+    for k, text in enumerate(strings):
+        call = ToolCall(f"c{k}", text, text, {text: text}) if k % 2 else ToolCall(f"c{k}", text, text, error=text)
+        message = Message(f"a{k}", "assistant", text, author=text, calls=(call,))
+        back = (Message(f"o{k}", "tool", text, author=text, answers=f"c{k}"),)
+        turns.append(Turn(message, back, agent=text, stop_reason=text, rewards={text: 1.0}, state_key=text))
+        spans.append(Span((0, 1), "sampled", k, message.id, None, (text, "\n")))
+    every = " ".join(strings)
+    t = Trajectory(
+        every,
+        every,
+        (Message("q", "user", every, author=every),),
+        tuple(turns),
+        (Sequence(tuple(spans)),),
+        outcome=1.0,
+        rewards={every: 1.0},
+        stop_reason=every,
+        gold={every: every},
+    )
+    r = Rollouts((t,), notes=tuple(strings))
+    n = r.batch().count("token")
+    credit = Credit(torch.ones(n, dtype=torch.float64), "token", torch.ones(n, dtype=torch.bool))
+    return r, {strings[0]: credit, strings[1]: credit.drop(credit.known, strings[2])}
+
+
+@pytest.fixture(scope="session")
+def hostile_strings() -> list[str]:
+    return HOSTILE
+
+
+@pytest.fixture(scope="session")
+def hostile() -> list[tuple[Rollouts, dict[str, Credit]]]:
+    """(rollouts, credits) with all hostile strings in every text field."""
+    return hostile_rollouts()
 
 
 @pytest.fixture(scope="session")
@@ -340,3 +433,16 @@ def run_all(watched: Watched, cells: int, timeout: int = 120_000) -> None:
 def in_kernel() -> str:
     """Source of a first cell: `view`, `kit`, `rollouts`, `credits` as in the fixtures."""
     return KIT
+
+
+@pytest.fixture(scope="session")
+def in_kernel_hostile() -> str:
+    """Source of a first cell: `view`, and `hostile` as in the fixture."""
+    return f"""
+import importlib.util
+from workbench import view
+spec = importlib.util.spec_from_file_location("browser_kit", {str(HERE / "conftest.py")!r})
+kit = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(kit)
+hostile = kit.hostile_rollouts()
+"""

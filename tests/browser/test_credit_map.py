@@ -9,54 +9,9 @@ from workbench import view
 from workbench.credit import Credit
 from workbench.recipes import grpo
 from workbench.rollouts import Rollouts
-from workbench.trajectory import Message, Sequence, Span, ToolCall, Trajectory, Turn
+from workbench.trajectory import Message, Sequence, Span, Trajectory, Turn
 
 pytestmark = pytest.mark.browser
-
-HOSTILE = [
-    "<script>window.hit=1</script>",
-    "</script><script>window.hit=1</script>",
-    "</style></title><img src=x onerror=window.hit=1>",
-    "<svg onload=window.hit=1>",
-    '"><details open ontoggle=window.hit=1>',
-    "' onmouseover='window.hit=1",
-    "<iframe srcdoc='<script>parent.hit=1</script>'>",
-    "<img src='http://127.0.0.1:9/pixel.png'>",
-    "<style>@import 'http://127.0.0.1:9/x.css';</style>",
-    "<link rel=stylesheet href=//127.0.0.1:9/x.css>",
-    "<base href=http://127.0.0.1:9/>",
-    "<meta http-equiv=refresh content='0;url=http://127.0.0.1:9/'>",
-    "<!-- never closed",
-    "-->",
-    "<![CDATA[<b>]]>",
-    "<form><input name=getElementById></form>",
-    "<img name=body id=documentElement>",
-    "<a id=hit href=javascript:window.hit=1>x</a>",
-    "javascript:window.hit=1",
-    "data:text/html,<script>window.hit=1</script>",
-    "<math><mi xlink:href='data:x,<script>window.hit=1</script>'>",
-    "<object data='data:text/html,<script>window.hit=1</script>'>",
-    "<embed src=data:image/svg+xml;base64,PHN2Zz4=>",
-    "<video><source onerror=window.hit=1>",
-    "<body onload=window.hit=1>",
-    "<button data-commandlinker-command=notebook:delete-cell>x</button>",
-    "<template><script>window.hit=1</script></template>",
-    "<noscript><p title='</noscript><img src=x onerror=window.hit=1>'>",
-    "{{constructor.constructor('window.hit=1')()}}",
-    "${window.hit=1}",
-    "`+(window.hit=1)+`",
-    '{"__proto__": {"hit": 1}}',
-    '","payload":{"hit":1},"x":"',
-    "\\u003cscript\\u003ewindow.hit=1\\u003c/script\\u003e",
-    "&lt;script&gt;window.hit=1&lt;/script&gt;",
-    "&#60;img src=x onerror=window.hit=1&#62;",
-    "a\u202etxt.exe",
-    "a\u2066b\u2069",
-    "\u200b\ufeff\u2028\u2029",
-    "half \ud800 pair",
-    "nul \x00 bell \x07 escape \x1b[31m",
-    "]]>",
-]
 
 
 def made(identity: str, texts: list[list[str]], values: list[list[float | None]], **more) -> tuple[Rollouts, Credit]:
@@ -236,52 +191,19 @@ def test_odd_rollouts_are_drawn(open_page, tmp_path, module):
     w.clean()
 
 
-def hostile() -> list[view.CreditMap]:
-    """Every string in every text field of a trajectory."""
-    maps = []
-    for i in range(0, len(HOSTILE), 14):
-        strings = HOSTILE[i : i + 14]
-        turns, spans = [], []
-        for k, text in enumerate(strings):
-            call = ToolCall(f"c{k}", text, text, {text: text}) if k % 2 else ToolCall(f"c{k}", text, text, error=text)
-            message = Message(f"a{k}", "assistant", text, author=text, calls=(call,))
-            back = (Message(f"o{k}", "tool", text, author=text, answers=f"c{k}"),)
-            turns.append(Turn(message, back, agent=text, stop_reason=text, rewards={text: 1.0}))
-            spans.append(Span((0, 1), "sampled", k, message.id, None, (text, "\n")))
-        all_of_them = " ".join(strings)
-        t = Trajectory(
-            all_of_them,
-            all_of_them,
-            (Message("q", "user", all_of_them, author=all_of_them),),
-            tuple(turns),
-            (Sequence(tuple(spans)),),
-            outcome=1.0,
-            rewards={all_of_them: 1.0},
-            stop_reason=all_of_them,
-            gold={all_of_them: all_of_them},
-        )
-        r = Rollouts((t,))
-        n = r.batch().count("token")
-        credit = Credit(torch.ones(n, dtype=torch.float64), "token", torch.ones(n, dtype=torch.bool))
-        maps.append(view.CreditMap(r, 0, {strings[0]: credit, strings[1]: credit.drop(credit.known, strings[2])}))
-    return maps
+SHADOWS = "[...document.querySelectorAll('*')].map(e => e.shadowRoot).filter(r => r?.querySelector('.cw'))"
 
 
-def test_hostile_text_is_shown_and_does_nothing(open_page, tmp_path):
-    assert len(HOSTILE) >= 40
-    w = open_page(view.html_page(hostile(), tmp_path / "hostile.html", title=HOSTILE[0]))
+def harmless(w, strings: list[str]) -> None:
+    """Assert that the text of all views is there as it is, and is nothing but text."""
     page = w.page
-    assert page.locator("[role=alert]").count() == 0
-    page.evaluate(
-        "document.querySelectorAll('.cw-host').forEach(h => "
-        "h.shadowRoot.querySelectorAll('details').forEach(d => { d.open = true; }))"
-    )
+    page.evaluate(f"{SHADOWS}.forEach(r => r.querySelectorAll('details').forEach(d => {{ d.open = true; }}))")
     page.wait_for_timeout(200)
-    text = page.evaluate("[...document.querySelectorAll('.cw-host')].map(h => h.shadowRoot.textContent).join()")
-    for string in HOSTILE:
+    text = page.evaluate(f"{SHADOWS}.map(r => r.textContent).join()")
+    for string in strings:
         assert view.escape.visible(string) in text, string
-    tags = "[...document.querySelectorAll('.cw-host')].flatMap(h => [...h.shadowRoot.querySelectorAll('*')])"
-    found = set(page.evaluate(f"{tags}.map(e => e.localName)"))
+    inside = f"{SHADOWS}.flatMap(r => [...r.querySelectorAll('*')])"
+    found = set(page.evaluate(f"{inside}.map(e => e.localName)"))
     assert not found & {
         "script",
         "img",
@@ -296,8 +218,33 @@ def test_hostile_text_is_shown_and_does_nothing(open_page, tmp_path):
         "base",
         "video",
     }
-    handlers = page.evaluate(f"{tags}.flatMap(e => e.getAttributeNames()).filter(n => n.startsWith('on'))")
-    assert handlers == []
+    assert page.evaluate(f"{inside}.flatMap(e => e.getAttributeNames()).filter(n => n.startsWith('on'))") == []
+    w.clean()
+
+
+def test_hostile_text_in_a_file(open_page, tmp_path, hostile, hostile_strings):
+    assert len(hostile_strings) >= 40
+    maps = [view.CreditMap(r, 0, credits) for r, credits in hostile]
+    w = open_page(view.html_page(maps, tmp_path / "hostile.html", title=hostile_strings[0]))
+    assert w.page.locator("[role=alert]").count() == 0
+    w.page.locator("input[type=search]").first.fill(hostile_strings[1])
+    harmless(w, hostile_strings)
+
+
+def test_hostile_text_with_a_kernel(open_notebook, in_kernel_hostile, hostile_strings):
+    w = open_notebook([in_kernel_hostile, "view.CreditMap(hostile[0][0], 0, hostile[0][1]).live()"])
+    w.page.locator(".cw .turn").first.wait_for()
+    harmless(w, hostile_strings[: len(hostile_strings) // 3])
+
+
+@pytest.mark.parametrize("state", ["dead", "untrusted"])
+def test_hostile_text_in_a_stored_output(open_notebook, hostile, hostile_strings, state):
+    w = open_notebook([view.CreditMap(r, 0, credits) for r, credits in hostile], state)
+    outputs = w.page.locator(".jp-OutputArea-output.jp-RenderedHTMLCommon")
+    outputs.nth(len(hostile) - 1).wait_for(state="attached")
+    text = "".join(outputs.all_text_contents())
+    for string in hostile_strings:
+        assert view.escape.visible(string) in text, string
     w.clean()
 
 

@@ -126,7 +126,7 @@ def left_out(turns: int, budget: int) -> Markup:
 
 def transcript(payload: dict[str, Any], budget: int = REPR_BYTES) -> Markup:
     """Return a trajectory turn by turn, from `payload.transcript`; at most `budget` bytes."""
-    head = [heading(payload["id"], story_facts(payload)), prompt(payload)]
+    head = [heading(payload["id"], story_facts(payload)), prompt(payload, budget // 3)]
     turns = (_turn_versions(t) for t in payload["turns"])
     shown, hidden = fitting(turns, budget - size(head) - 1_000)
     return frame(*head, *shown, left_out(hidden, budget))
