@@ -139,6 +139,16 @@ def test_the_example_works_with_a_kernel(tmp_path, open_notebook):
     assert ask(
         page, "print(live.selection.trajectories, live.selection.expression, tally.state, len(live.to_frame()))"
     ) == ("('a',) trajectory in [\"a\"] {'least': 0} 1")
+    # The page is loaded again while the kernel lives: the widget comes back, with its state.
+    page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    page.wait_for_function("!window.jupyterapp.shell.currentWidget.context.model.dirty")
+    w.theme("dark")
+    page.reload()
+    page.wait_for_selector(".cw li", timeout=60_000)
+    assert page.locator(".cw li").count() == 1 and static.is_hidden()  # still only those above 0
+    page.locator(".cw button", has_text="again").click()
+    page.locator(".readout", has_text="3 of 4").wait_for()
+    w.shot("core-live-dark", full=False)
     w.clean()
 
 
