@@ -31,6 +31,7 @@ from workbench.train import compared, sweep
 from workbench.train.plan import Plan
 from workbench.train.policy_gradient import train
 from workbench.view import CreditMap
+from workbench.view.curves import Curve, Panel, bundle
 
 RESULTS = Path("../../datasets/results/training")
 lines = sweep.read(RESULTS)
@@ -158,80 +159,34 @@ display(
 # over seeds; band: 95 % interval over seeds (Student's); thin: single seeds. Click a name in the legend to hide it.
 
 # %%
-PLOTLY = "application/vnd.plotly.v1+json"
-# Okabe and Ito's colours; the dash says the same for those who do not see them apart
 LOOKS = {
-    "reinforce": ("#999999", "dot"),
-    "grpo": ("#000000", "solid"),
-    "rloo": ("#56B4E9", "dash"),
-    "matchtir": ("#E69F00", "dashdot"),
-    "igpo": ("#D55E00", "solid"),
-    "a2tgpo": ("#0072B2", "longdash"),
-    "gigpo": ("#009E73", "longdashdot"),
-    "igpo_separate": ("#CC79A7", "dash"),
+    m: n for n, m in enumerate(["grpo", "igpo", "a2tgpo", "matchtir", "gigpo", "rloo", "igpo_separate", "reinforce"])
 }
-GREY = "rgba(128,128,128,.25)"
 
 
-def ends(name):
-    """The axes of a panel: the first world on the left, the second on the right."""
-    return {} if name == worlds[0] else {"xaxis": "x2", "yaxis": "y2"}
+def curve(world, method, metric, singles):
+    """Mean, band and single seeds of a method."""
+    found = compared.curves(runs, world, method, metric)
+    means = [compared.over_seeds(list(values)) for values in zip(*found, strict=True)]
+    banded = means[0].low is not None
+    return Curve(
+        NAMES[method],
+        compared.rollouts_after(compared.of(runs, world, method)[0]),
+        [m.mean for m in means],
+        [m.low for m in means] if banded else None,
+        [m.high for m in means] if banded else None,
+        found if singles else (),
+        LOOKS[method],
+    )
 
 
-def band(x, curves, method, name, singles):
-    """Traces of a method: interval, single seeds, mean."""
-    colour, dash = LOOKS[method]
-    means = [compared.over_seeds(list(v)) for v in zip(*curves, strict=True)]
-    about = {"legendgroup": method, "hoverinfo": "skip", "showlegend": False, **ends(name)}
-    out = []
-    if means[0].low is not None:
-        y = [m.high for m in means] + [m.low for m in reversed(means)]
-        fill = f"rgba({','.join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))},.13)"
-        out.append(
-            {"x": [*x, *reversed(x)], "y": y, "fill": "toself", "fillcolor": fill, "line": {"width": 0}, **about}
-        )
-    if singles:
-        thin = {"mode": "lines", "line": {"color": colour, "width": 0.6, "dash": dash}, "opacity": 0.55}
-        out += [{"x": x, "y": curve, **thin, **about} for curve in curves]
-    line = {"mode": "lines", "line": {"color": colour, "width": 2.4, "dash": dash}, "legendgroup": method}
-    shown = {"name": NAMES[method], "showlegend": name == worlds[-1], "hovertemplate": "%{x} rollouts: %{y:.3g}"}
-    return [*out, {"x": x, "y": [m.mean for m in means], **line, **shown, **ends(name)}]
-
-
-def figure(metric, title, window=5, singles=True, shares=True):
+def figure(metric, title, singles=False, share=True):
     """Both worlds side by side."""
-    data = []
-    for w in worlds:
-        for m in methods[w]:
-            x = compared.rollouts_after(compared.of(runs, w, m)[0])
-            data += band(x, compared.curves(runs, w, m, metric, window), m, w, singles)
-    y = {
-        "title": {"text": title},
-        "gridcolor": GREY,
-        "rangemode": "tozero",
-        **({"tickformat": ".0%"} if shares else {}),
-    }
-    x = {"title": {"text": "rollouts"}, "gridcolor": GREY}
-    layout = {
-        "xaxis": {**x, "domain": [0, 0.46]},
-        "xaxis2": {**x, "domain": [0.54, 1]},
-        "yaxis": y,
-        "yaxis2": {**y, "anchor": "x2", "title": {}, "matches": "y"},
-        "annotations": [
-            {"text": w, "x": at, "y": 1.06, "xref": "paper", "yref": "paper", "showarrow": False}
-            for w, at in zip(worlds, (0.23, 0.77), strict=True)
-        ],
-        "height": 430,
-        "margin": {"t": 40, "r": 10, "b": 40, "l": 60},
-        "legend": {"orientation": "h", "y": -0.2},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"color": "rgb(125,125,125)"},
-    }
-    display({PLOTLY: {"data": data, "layout": layout}, "text/plain": f"{title}, by method and world"}, raw=True)
+    panels = [Panel(w, tuple(curve(w, m, metric, singles) for m in methods[w])) for w in worlds]
+    display(bundle(panels, "rollouts", title, share), raw=True)
 
 
-figure("outcome", "mean outcome of a step")
+figure("outcome", "mean outcome of a step", singles=True)
 
 # %% [markdown]
 # ## 4. Collapsed groups, and why
@@ -240,7 +195,7 @@ figure("outcome", "mean outcome of a step")
 # get nothing from it. Below the share over training, and what became of the groups of the first and last ten steps.
 
 # %%
-figure("collapsed", "share of collapsed groups", singles=False)
+figure("collapsed", "share of collapsed groups")
 
 
 # %%
@@ -390,10 +345,10 @@ for m in SHOWN:
 # **What they did**: searches of an episode, and the share of episodes that answer before all was found.
 
 # %%
-figure("searches", "searches an episode", singles=False, shares=False)
+figure("searches", "searches an episode", share=False)
 
 # %%
-figure("early", "share of episodes that answer too early", singles=False)
+figure("early", "share of episodes that answer too early")
 
 # %% [markdown]
 # **What they were paid for**: mean credit of a turn over the whole run, in units of the method's own mean |credit| of
