@@ -12,6 +12,7 @@ from workbench.batch import Batch
 from workbench.credit import chain, linear, peers, read, reward_to_go, spread
 from workbench.recipes import Recipe
 from workbench.recompute import KNOBS, Edit, Memory, edited, knobs, recompute, turned
+from workbench.segments import backward_scan
 
 
 @pytest.fixture
@@ -122,3 +123,25 @@ def test_two_batches_do_not_share_peer_keys(batch: Batch) -> None:
     other = batch.with_column("state", "turn", torch.zeros_like(batch["state"].values), provenance="made")
     assert not torch.equal(first.values, recipe.credit(other, "turn").values)
     assert torch.equal(first.values, recipe.credit(replace(batch), "turn").values)
+
+
+def scan_by_loop(x: torch.Tensor, key: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    """`y_k = x_k + factor_k * y_{k+1}`, one unit after the other."""
+    y = x.tolist()
+    for k in range(len(y) - 2, -1, -1):
+        if key[k] == key[k + 1]:
+            y[k] = y[k] + factor[k].item() * y[k + 1]
+    return torch.tensor(y, dtype=x.dtype)
+
+
+@pytest.mark.parametrize("lengths", [[4] * 6, [3, 1, 4, 2, 5, 1], [1], [40, 1, 1, 1, 1, 1], [7]], ids=str)
+def test_a_scan_is_the_loop_to_the_last_bit_whatever_way_it_is_laid_out(lengths: list[int]) -> None:
+    random = torch.Generator().manual_seed(1)
+    key = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+    x = torch.randn(len(key), generator=random).double().requires_grad_()
+    for factor in (torch.rand(len(key), generator=random).double(), torch.full((len(key),), 0.0, dtype=torch.float64)):
+        y = backward_scan(x, key, factor)
+        assert torch.equal(y, scan_by_loop(x.detach(), key, factor))
+        (gradient,) = torch.autograd.grad(y.sum(), x)
+        assert torch.isfinite(gradient).all() and gradient[0] == 1
+    assert len(backward_scan(x[:0], key[:0], x[:0])) == 0

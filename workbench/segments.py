@@ -162,14 +162,39 @@ def backward_scan(x: Tensor, key: Tensor, factor: Tensor) -> Tensor:
         >>> backward_scan(torch.tensor([1.0, 1.0, 5.0]), torch.tensor([0, 0, 1]), torch.full((3,), 0.5))
         tensor([1.5000, 1.0000, 5.0000])
     """
-    y = x.clone()
     ends, lengths = _runs(key)
-    for step in range(1, int(lengths.max()) if len(lengths) else 0):
+    longest = int(lengths.max()) if len(lengths) else 0
+    if longest and longest * len(lengths) <= DENSE * len(x):
+        return _scan_rows(x, factor, ends, lengths, longest)
+    y = x.clone()
+    for step in range(1, longest):
         longer = lengths > step
         ends, lengths = ends[longer], lengths[longer]
         units = ends - step
         y[units] = x[units] + factor[units] * y[units + 1]
     return y
+
+
+DENSE = 4  # a table of runs x places may be so many times larger than what it holds
+
+
+def _scan_rows(x: Tensor, factor: Tensor, ends: Tensor, lengths: Tensor, longest: int) -> Tensor:
+    """`backward_scan` on a table, one row for all last units, one for those before them, ...: rows lie in one piece."""
+    runs = len(ends)
+    if runs * longest == len(x):  # all of one length: the table is a transpose
+        xs, fs = (v.view(runs, longest).t().flip(0).contiguous() for v in (x, factor))
+        return _rows_up(xs, fs).flip(0).t().reshape(-1)
+    run = repeat(torch.arange(runs), lengths)
+    cell = (ends[run] - torch.arange(len(x))) * runs + run
+    xs, fs = (v.new_zeros(longest * runs).index_put((cell,), v).view(longest, runs) for v in (x, factor))
+    return _rows_up(xs, fs).view(-1)[cell]
+
+
+def _rows_up(xs: Tensor, fs: Tensor) -> Tensor:
+    rows = [xs[0]]
+    for x, f in zip(xs[1:], fs[1:], strict=True):
+        rows.append((x + f * rows[-1]).to(x.dtype))
+    return torch.stack(rows)
 
 
 def next_known(x: Tensor, known: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
