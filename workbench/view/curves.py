@@ -14,7 +14,7 @@ from typing import Any
 from workbench.view.escape import esc
 from workbench.view.figure import GRID, INK, MIME
 
-# Okabe and Ito's colours, and the dash that goes with each
+# Okabe and Ito's colours (the last is Tol's wine), and the dash that goes with each
 LOOKS = (
     ("#000000", "solid"),
     ("#D55E00", "dash"),
@@ -23,7 +23,7 @@ LOOKS = (
     ("#009E73", "longdashdot"),
     ("#56B4E9", "dot"),
     ("#CC79A7", "3px,6px"),
-    ("#999999", "12px,3px,3px,3px,3px,3px"),
+    ("#882255", "12px,3px,3px,3px,3px,3px"),
 )
 BLACK_ON_DARK = "#7f7f7f"  # black would vanish on a dark ground
 DASHES = {
@@ -177,11 +177,17 @@ def _finite(values: Iterable[float]) -> list[float]:
 
 
 def _above(value: float) -> float:
-    """Return the next round number: 1, 2 or 5 times a power of ten, in fifths of it."""
+    """Return a number from `value` on whose quarters are round: 1, 2, 2.5 or 5 times a power of ten.
+
+    Example:
+        >>> _above(0.62), _above(3.0)
+        (0.8, 4.0)
+    """
     if value <= 0:
         return 1.0
-    step = 10 ** math.floor(math.log10(value)) / 5
-    return math.ceil(value / step - 1e-9) * step
+    power = 10.0 ** math.floor(math.log10(value / 4))
+    quarter = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= value / 4 * (1 - 1e-9))
+    return float(f"{4 * quarter:.6g}")
 
 
 def _panel(panel: Panel, left: float, wide: float, range_y: tuple[float, float], share: bool, x: str) -> str:
@@ -209,14 +215,17 @@ def _panel(panel: Panel, left: float, wide: float, range_y: tuple[float, float],
             out.append(
                 f'<polygon points="{" ".join(at(*p) for p in around)}" fill="{_faded(colour_of(curve.look)[0])}"/>'
             )
+        for single in curve.singles:
+            out.append(_drawn(" ".join(at(*p) for p in zip(curve.x, single, strict=True)), curve.look, thin=True))
     out += [_drawn(" ".join(at(*p) for p in zip(c.x, c.mean, strict=True)), c.look) for c in panel.curves]
     return "".join(out)
 
 
-def _drawn(points: str, look: int) -> str:
+def _drawn(points: str, look: int, thin: bool = False) -> str:
     colour, dash = colour_of(look)
     dashes = f' stroke-dasharray="{DASHES[dash]}"' if DASHES[dash] else ""
-    return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"{dashes}/>'
+    width = 'stroke-width="0.6" opacity="0.5"' if thin else 'stroke-width="2"'
+    return f'<polyline points="{points}" fill="none" stroke="{colour}" {width}{dashes}/>'
 
 
 def _legend(number: int, name: str, look: int) -> str:
