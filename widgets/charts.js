@@ -54,8 +54,8 @@ export function together() {
  * A chart of lines. `given`, all but `series` with a default:
  *   series  [{ name, y, x, low, high, hue, dash, thin }]: numbers in lists or typed arrays, null or NaN where unknown; `x`
  *           rises, by default that of the chart; `low`, `high` make a band; `thin` is for what stands behind (raw, a seed)
- *   title, what, x, xName ("step"), format, xFormat (number -> text), whole (x has no fractions), range ([low, high] of y),
- *   stack (areas upon each other), rules ([{ y, words }], lines across), height, shared (of `together()`),
+ *   title (text, or an element and `name`), what, x, xName ("step"), format, xFormat (number -> text), whole (x has no
+ *   fractions), range ([low, high] of y), stack (areas upon each other), rules ([{ y, words }], lines across), height, shared (of `together()`),
  *   pick ((x, place) => ...: click or Enter)
  * Returns an element with `set(change)`, which draws the chart with some of this changed, and `redraw()`.
  */
@@ -110,7 +110,7 @@ class LineChart {
   stacked() {
     let below = null;
     return this.series.map((one) => {
-      one.base = below;
+      one.base = below || Array.from(one.y, () => 0);
       below = Array.from(one.y, (v, i) => (known(v) ? v : 0) + (below ? below[i] : 0));
       return below;
     });
@@ -242,7 +242,7 @@ class LineChart {
     g.globalAlpha = 0.75;
     g.textBaseline = "alphabetic";
     if (this.right >= this.left) {
-      for (const v of ticks(this.left, this.right, Math.max(2, Math.floor(this.wide / 80)), this.whole)) {
+      for (const v of ticks(this.left, this.right, Math.max(2, Math.floor(this.wide / 60)), this.whole)) {
         const text = this.xFormat(v);
         const half = g.measureText(text).width / 2;
         g.textAlign = "center";
@@ -261,7 +261,7 @@ class LineChart {
 
   /** The band of a line, or its area in a stack. */
   area(g, one, top) {
-    const [low, high] = this.stack ? [one.base || top.map(() => 0), top] : [one.low, one.high];
+    const [low, high] = this.stack ? [one.base, top] : [one.low, one.high];
     if (!low || !high) return;
     const x = this.xOf(one);
     g.fillStyle = `rgba(${HUES[one.hue]},${this.stack ? 0.3 : 0.2})`;
@@ -289,8 +289,9 @@ class LineChart {
     this.pen(g, one);
     g.beginPath();
     for (let i = 0, open = false; i < x.length; i++) {
-      const here = known(x[i]) && known(y[i]);
-      if (here && !open && !(known(x[i + 1]) && known(y[i + 1]))) this.dot(g, x[i], y[i], 2);
+      const flat = one.base !== null && [i - 1, i, i + 1].every((k) => !(one.y[k] > 0)); // nothing of it in the stack here
+      const here = known(x[i]) && known(y[i]) && !flat;
+      if (here && !open && !this.stack && !(known(x[i + 1]) && known(y[i + 1]))) this.dot(g, x[i], y[i], 2);
       else if (here) g[open ? "lineTo" : "moveTo"](this.px(x[i]), this.py(y[i]));
       open = here;
     }

@@ -31,6 +31,13 @@ def watch(run: Any, follow: bool = False, every_s: float = 2.0) -> None:
     view.watch(run, follow, every_s)
 
 
+def monitor(run: Any, resume: Any = None) -> Any:
+    """Return a live view of a run; see `workbench.runs.Run.monitor`."""
+    from workbench import view
+
+    return view.Monitor(run).live(resume=resume)
+
+
 def credit_map(rollouts: Any, trajectory: int | str) -> Any:
     """Return the credit map of one of a run's rollouts; see `workbench.runs.Run.credit_map`."""
     from workbench import view

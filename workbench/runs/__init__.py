@@ -19,7 +19,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -227,6 +227,16 @@ class Run:
 
     # -- asking --------------------------------------------------------------------------------------------
 
+    @property
+    def asked(self) -> Ask:
+        """What it was asked to do last: "run" (go on), "pause" or "stop"; it does so between two steps."""
+        try:
+            found = json.loads((self.path / "control.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return "run"
+        ask = found.get("ask") if isinstance(found, dict) else None
+        return ask if ask in ("pause", "stop") else "run"
+
     def pause(self) -> None:
         """Ask it to finish its step, save and wait."""
         self._ask("pause")
@@ -280,6 +290,16 @@ class Run:
             every_s: seconds between looks.
         """
         show.watch(self, follow, every_s)
+
+    def monitor(self, resume: Callable[[Path], Any] | None = None) -> Any:
+        """Return a live view of it for a notebook: progress, buttons that pause and stop, curves, newest rollouts.
+
+        Restart the kernel or reload the page: the run goes on, and `Run(path).monitor()` attaches again.
+
+        Args:
+            resume: starts a process for a run that ended; `workbench.train.resume`, only with runs you trust.
+        """
+        return show.monitor(self, resume)
 
     def credit_map(self, trajectory: int | str = 0, step: int | None = None) -> Any:
         """Return one kept rollout, turn by turn, with the credit it taught with: a `workbench.view.CreditMap`.

@@ -14,6 +14,7 @@ from workbench.view import html, payload
 from workbench.view.base import View
 from workbench.view.link import Link, Selection
 from workbench.view.maps import CreditMap, Overview, Ribbons, credits_of, write_page
+from workbench.view.monitor import Monitor
 from workbench.view.reprs import picture
 from workbench.view.turn_heat import TurnHeat
 from workbench.view.watching import RunView, watch
@@ -48,6 +49,7 @@ def html_page(thing: Any, path: str | Path, title: str | None = None, lead: str 
 __all__ = [
     "CreditMap",
     "Link",
+    "Monitor",
     "Overview",
     "Ribbons",
     "RunView",

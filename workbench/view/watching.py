@@ -63,6 +63,12 @@ class Watcher:
 
     def look(self, remark: str = "") -> tuple[Bundle, Bundle, Bundle]:
         """Read what is new; return the bundles of state, curves and rollouts."""
+        self.read()
+        return self._state(remark), self._curves(), self._rollouts()
+
+    def read(self) -> tuple[bool, bool]:
+        """Read what is new; say if the rows of before were forgotten, and if there are other rollouts."""
+        before = self.shown
         news = payload.look(self.run, self.cursor, self.after_step)
         measured, played = news["metrics"], news["rollouts"]
         self.rows = measured["rows"] if measured["anew"] else [*self.rows, *measured["rows"]]
@@ -73,7 +79,7 @@ class Watcher:
         elif played["new"] is not None:
             self.shown = played
         self.after_step = self.shown["step"]
-        return self._state(remark), self._curves(), self._rollouts()
+        return bool(measured["anew"]), self.shown is not before
 
     def _state(self, remark: str) -> Bundle:
         said = frame(note(remark)) if remark else ""

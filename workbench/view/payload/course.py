@@ -38,7 +38,7 @@ def curves(rows: Sequence[Row], points: int = POINTS) -> dict[str, Any]:
         "step": [part[-1]["step"] + 1 for part in parts],
         "each": each,
         **{name: [one[i] for one in outcome] for i, name in enumerate(("outcome", "low", "high"))},
-        "causes": {cause: [_share(part, cause) for part in parts] for cause in causes},
+        "causes": {cause: [share(part, cause) for part in parts] for cause in causes},
         "seconds": {phase: [mean(part, PHASE + phase) for part in parts] for phase in phases},
         "lines": {name: [mean(part, name) for part in parts] for name in names if not name.startswith(PHASE)},
     }
@@ -80,7 +80,8 @@ def mean(rows: Sequence[Row], name: str) -> float | None:
     return fmean(known) if known else None
 
 
-def _share(rows: Sequence[Row], cause: str) -> float | None:
+def share(rows: Sequence[Row], cause: str) -> float | None:
+    """Return the share of all groups that collapsed by a cause; None if no group was counted."""
     groups = sum(n for row in rows for n in row["collapse_causes"].values())
     return sum(row["collapse_causes"].get(cause, 0) for row in rows) / groups if groups else None
 
@@ -90,7 +91,7 @@ def pace(rows: Sequence[Row], status: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         seconds_step: median of the last 20 steps; seconds_left: of the steps to come at this pace, None unless it runs;
-        tokens_second: sampled tokens of the update, over the whole step; split: {phase: share of the time}. None where
+        tokens_second: sampled tokens, over the whole step; split: {phase: share of the time}. None where
         nothing was measured.
     """
     recent = rows[-RECENT:]
@@ -110,7 +111,15 @@ def pace(rows: Sequence[Row], status: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tokens_of(row: Row) -> float | None:
-    """Return the sampled tokens of a step's update; None if the row does not say."""
+    """Return the tokens a step sampled, those of groups that were sampled anew included; None if the row does not say.
+
+    Example:
+        >>> tokens_of({"seconds_rollout": 0.5, "tokens_per_second_rollout": 400.0, "tokens_known": 100})
+        200
+    """
+    speed, seconds = row.get("tokens_per_second_rollout"), row.get("seconds_rollout")
+    if speed is not None and seconds is not None:
+        return round(speed * seconds)
     parts = [row.get(f"tokens_{what}") for what in ("known", "unknown", "dropped")]
     return None if any(part is None for part in parts) else sum(parts)
 
