@@ -133,9 +133,12 @@ def _bounded(node: Node, bound: float) -> Node:
     if not math.isfinite(bound) or bound <= 0:
         raise ValueError(f"clip: expected a bound above 0, got {bound!r}")
     stages = node.stages if isinstance(node, Chain) else (node,)
-    spreads = isinstance(stages[-1], Stage) and stages[-1].name == "spread"
-    at = len(stages) - 1 if spreads else len(stages)
+    at = len(stages) - 1 if _spreads(stages[-1]) else len(stages)
     return Chain((*stages[:at], clip(-bound, bound), *stages[at:]))
+
+
+def _spreads(node: Node) -> bool:
+    return isinstance(node, Stage) and node.name == "spread"
 
 
 # ------------------------------------------------------------------------------------------------------ edits
@@ -183,15 +186,26 @@ class Memory(Work):
     """
 
     used: set[tuple[Any, ...]] = field(default_factory=set)
+    ends: dict[tuple[Node, Level], Credit] = field(default_factory=dict)
+    shown: set[tuple[Node, Level]] = field(default_factory=set)
 
     def once(self, key: tuple[Any, ...], make: Callable[[], Credit]) -> _Arrived:
         self.used.add(key)
         return super().once(key, make)
 
+    def whole(self, recipe: Recipe, level: Level) -> Credit:
+        """Return the credit of a recipe; where nothing of it was turned, what it was before."""
+        key = (recipe.chain, level)
+        if key not in self.ends:
+            self.ends[key] = recipe.credit(self.batch, to=level, work=self)
+        self.shown.add(key)
+        return self.ends[key]
+
     def settle(self) -> None:
         """End an evaluation."""
         self.done = {key: credit for key, credit in self.done.items() if key in self.used}
-        self.used, self.steps = set(), []
+        self.ends = {key: credit for key, credit in self.ends.items() if key in self.shown}
+        self.used, self.shown, self.steps = set(), set(), []
 
 
 class Recomputed(NamedTuple):
@@ -201,8 +215,15 @@ class Recomputed(NamedTuple):
     problems: Mapping[str, str]
 
 
+def coarsest(recipe: Recipe, batch: Batch) -> Level:
+    """Return "turn" where a recipe gives all tokens of a turn the same, else "token"."""
+    stages = recipe.chain.stages if isinstance(recipe.chain, Chain) else ()
+    level = Chain(stages[:-1]).level_out(None) if len(stages) > 1 and _spreads(stages[-1]) else "token"
+    return "turn" if not batch.has_tokens or level in ("turn", "trajectory", "group") else "token"
+
+
 def recompute(
-    recipes: Sequence[Recipe], memory: Memory, settings: Mapping[str, Any] | None = None, level: Level = "turn"
+    recipes: Sequence[Recipe], memory: Memory, settings: Mapping[str, Any] | None = None, level: Level | None = "turn"
 ) -> Recomputed:
     """Compute the credit of every method with its knobs turned.
 
@@ -210,12 +231,13 @@ def recompute(
         recipes: with different names.
         memory: `Memory(batch)`; give the same one again for the next step, a new one after an edit.
         settings: values of knobs; a method that lacks one is computed as it is.
-        level: of the credit.
+        level: of the credit; None is the coarsest that says all of it, see `coarsest`.
     """
     credits, problems = {}, {}
     for recipe in recipes:
         try:
-            credits[recipe.name] = turned(recipe, settings or {}).credit(memory.batch, to=level, work=memory)
+            now = turned(recipe, settings or {})
+            credits[recipe.name] = memory.whole(now, level or coarsest(now, memory.batch))
         except ValueError as error:
             problems[recipe.name] = str(error)
     memory.settle()
