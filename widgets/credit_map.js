@@ -11,7 +11,8 @@ const MOST_HITS = 5000;
 
 export function view(ctx) {
   const map = new CreditMap(ctx);
-  ctx.on("data", () => map.build());
+  ctx.on("data", () => map.renew());
+  ctx.on("live", (change) => map.change(change));
   ctx.on("state", () => map.restore());
   ctx.on("select", (selection) => map.selected(selection));
   ctx.on("dispose", () => map.text.stop());
@@ -40,14 +41,23 @@ class CreditMap {
     ]);
   }
 
+  /** Another rollout, or the same with other numbers. */
+  renew() {
+    if (this.ctx.data.story.id !== this.data.story.id) this.ctx.remember({ turn: undefined, find: undefined });
+    this.build();
+    this.selected(this.pending);
+    this.pending = null;
+  }
+
   build() {
     const d = this.data = this.ctx.data;
     this.text?.stop();
     this.text = new Text(d, () => this.now);
-    Object.assign(this, { turns: d.story.turns, units: { token: null, ...d.units }, turn: 0, at: -1, hits: [], hitAt: -1 });
+    Object.assign(this, { list: null, turns: d.story.turns, units: { token: null, ...d.units }, turn: 0, at: -1, hits: [], hitAt: -1 });
     this.read();
     this.readout = el("div", { class: "readout", "aria-live": "polite" });
     this.legendBox = el("div", { class: "legend" });
+    this.sums = el("div", null, ledger(d));
     const tools = this.tools();
     if (!this.turns.length) {
       fill(this.ctx.root, head(d), el("p", null, "This rollout has no turns."), this.help);
@@ -58,10 +68,20 @@ class CreditMap {
     this.scroller = el("div", { class: "scroller", tabindex: "-1" }, this.list);
     this.strip = strip(this.ctx, d, this.text, this.scroller, this.list, () => this.now);
     const stage = el("div", { class: "stage" }, el("div", { class: "rail" }, this.strip), this.scroller);
-    fill(this.ctx.root, head(d), tools, this.legendBox, stage, this.readout, ledger(d), this.help);
+    fill(this.ctx.root, head(d), tools, this.legendBox, stage, this.readout, this.sums, this.help);
     this.paint();
     this.say();
     if (this.ctx.state.turn !== undefined || this.ctx.state.find) this.restore();
+  }
+
+  /** Other numbers for the same text: the kernel computed the methods again. */
+  change({ methods, ledger: sums }) {
+    if (!this.list || !(methods || sums)) return;
+    this.round = (this.round || 0) + 1;
+    Object.assign(this.data, methods && { methods }, sums && { ledger: sums });
+    if (methods) this.paint();
+    fill(this.sums, ledger(this.data));
+    this.say();
   }
 
   tools() {
@@ -154,7 +174,7 @@ class CreditMap {
     this.cells = m ? unitCells(m, this.unit, this.units[this.unit]) : null;
     this.sizes = null;
     this.now = { cells: this.cells, full: m ? this.fullOf(m) : null, isHit: (i) => this.isHit(i),
-      key: `${this.method} ${this.unit} ${this.own} ${this.needle || ""}` };
+      key: `${this.method} ${this.unit} ${this.own} ${this.round} ${this.needle || ""}` };
     fill(this.legendBox, legend(this.data, m, this.now.full, this.own));
     for (const node of this.list.children) {
       fill(node.gutter, lanes(this.data.methods, node.k, this.method, (x) => this.fullOf(x), (i) => this.setMethod(i)));
@@ -183,10 +203,17 @@ class CreditMap {
     this.ctx.select({ trajectories: [id], turns: [[id, index]] });
   }
 
+  /** Follow a linked view: to a turn of this rollout, and with a kernel to another rollout. */
   selected(selection) {
-    if (!this.list) return;
-    const mine = (selection?.turns || []).find(([id]) => id === this.data.story.id);
-    const k = mine ? this.turns.findIndex((t) => t.index === mine[1]) : -1;
+    const id = selection?.turns?.[0]?.[0] ?? selection?.trajectories?.[0];
+    if (id === undefined) return;
+    if (id !== this.data.story.id) {
+      this.pending = selection;
+      if (this.ctx.live) this.ctx.ask("open", { trajectory: id }).catch(() => {}); // one that is not among its rollouts
+      return;
+    }
+    const mine = (selection.turns || []).find(([owner]) => owner === id);
+    const k = mine && this.list ? this.turns.findIndex((t) => t.index === mine[1]) : -1;
     if (k >= 0 && k !== this.turn) this.toTurn(k, false);
   }
 

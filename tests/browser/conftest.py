@@ -187,6 +187,16 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
+RUN = """async source => {
+  const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+  const future = kernel.requestExecute({code: source});
+  let said = '';
+  future.onIOPub = m => { said += m.content.text ?? (m.content.traceback ?? []).join('\\n'); };
+  await future.done;
+  return said.trim();
+}"""
+
+
 class Watched:
     """A page that remembers what it asked for and complained about."""
 
@@ -236,6 +246,17 @@ class Watched:
                 raise TimeoutError(f"still false after {timeout} s: {expression}\n{self.complaints}")
             time.sleep(0.03)
         return found
+
+    def run(self, source: str) -> str:
+        """Run a line in the notebook's kernel; return what it printed."""
+        return self.page.evaluate(RUN, source)
+
+    def until_said(self, source: str, wanted: str, timeout: float = 10.0) -> None:
+        """Run a line until it prints what is wanted."""
+        end = time.monotonic() + timeout
+        while (said := self.run(source)) != wanted:
+            assert time.monotonic() < end, f"{source} prints {said!r}, expected {wanted!r}"
+            time.sleep(0.1)
 
     def shot(self, name: str, full: bool = True) -> Path:
         """Keep a screenshot."""

@@ -135,10 +135,8 @@ def test_the_example_works_with_a_kernel(tmp_path, open_notebook):
     for key in "jabxdd":  # JupyterLab would move, insert, cut and delete cells
         page.keyboard.press(key)
     assert page.evaluate(cells) == before
-    page.wait_for_timeout(300)
-    assert ask(
-        page, "print(live.selection.trajectories, live.selection.expression, tally.state, len(live.to_frame()))"
-    ) == ("('a',) trajectory in [\"a\"] {'least': 0} 1")
+    said = "print(live.selection.trajectories, live.selection.expression, tally.state, len(live.to_frame()))"
+    w.until_said(said, "('a',) trajectory in [\"a\"] {'least': 0} 1")
     # The page is loaded again while the kernel lives: the widget comes back, with its state.
     page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
     page.wait_for_function("!window.jupyterapp.shell.currentWidget.context.model.dirty")
@@ -150,21 +148,6 @@ def test_the_example_works_with_a_kernel(tmp_path, open_notebook):
     page.locator(".readout", has_text="3 of 4").wait_for()
     w.shot("core-live-dark", full=False)
     w.clean()
-
-
-def ask(page, source: str) -> str:
-    """Run a line in the notebook's kernel; return what it printed."""
-    return page.evaluate(
-        """async source => {
-          const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-          const future = kernel.requestExecute({code: source});
-          let said = '';
-          future.onIOPub = m => { said += m.content.text ?? (m.content.traceback ?? []).join('\\n'); };
-          await future.done;
-          return said.trim();
-        }""",
-        source,
-    )
 
 
 @pytest.mark.parametrize("state", ["dead", "untrusted"])

@@ -156,7 +156,8 @@ def shapes() -> dict[str, tuple[Rollouts, dict[str, Credit]]]:
     text = Trajectory("no tokens", "g", (), tuple(Turn(Message(f"a{k}", "assistant", f"line {k}")) for k in range(3)))
     known = torch.tensor([True, True, False])
     out["no tokens"] = (Rollouts((text,)), Credit(torch.tensor([1.0, -1.0, 0.0], dtype=torch.float64), "turn", known))
-    return {name: (r, {"m": c}) for name, (r, c) in out.items()}
+    shown = {name: (r, {"m": c}) for name, (r, c) in out.items()}
+    return {**shown, "no method": (out["one turn"][0], {})}
 
 
 def test_odd_rollouts_are_drawn(open_page, tmp_path, module):
@@ -172,6 +173,7 @@ def test_odd_rollouts_are_drawn(open_page, tmp_path, module):
     assert "This rollout has no turns." in hosts.nth(0).inner_text()
     said = {name: hosts.nth(i) for i, name in enumerate(cases)}
     assert said["one token"].locator(".block span").count() == 1
+    assert "No method was given" in said["no method"].inner_text()
     assert "no credit other than 0" in said["all zero"].inner_text()
     assert said["all unknown"].locator(".block .s-u").count() >= 2
     said["no text"].scroll_into_view_if_needed()
@@ -262,12 +264,13 @@ def measured(rollouts, trajectory, turn, n, seed, progress):
     return TurnValue(Value(0.25, 0.1, 0.5, n), Value(0.75, 0.5, 0.9, n), Interval(0.5, 0.1, 0.8)), rollouts
 
 first = view.CreditMap(rollouts, 1, credits)
-live = first.live(reroll=measured)
+link = view.Link()
+live = first.live(link=link, reroll=measured)
 live
 """
 
 
-def test_a_live_map_samples_a_turn_anew(open_notebook, in_kernel):
+def test_a_live_map_samples_a_turn_anew_and_follows_a_link(open_notebook, in_kernel, rollouts):
     w = open_notebook([in_kernel, REROLL])
     page = w.page
     turn = page.locator(".cw .turn").nth(1)
@@ -287,6 +290,14 @@ def test_a_live_map_samples_a_turn_anew(open_notebook, in_kernel):
     page.locator(".cw .reroll", has_text="stopped").wait_for(timeout=5_000)
     w.theme("dark")
     w.shot("credit_map-reroll-dark", full=False)
+    page.locator(".cw .reroll button", has_text="close").click()
+    w.run("link.select(turns=[(rollouts[2].id, 1)])")  # what a linked view, or Python, selects is followed
+    page.locator(".cw .title", has_text=rollouts[2].id).wait_for()
+    page.locator(".cw .readout", has_text="turn 1, 2 of 3").wait_for()
+    page.locator(".cw").focus()
+    page.keyboard.press("j")
+    said = "print(link.selection.turns[0][1], set(live.to_frame()['trajectory']), link.selection.expression)"
+    w.until_said(said, f'2 {{{rollouts[2].id!r}}} (trajectory == "{rollouts[2].id}" and turn in [2])')
     w.clean()
 
 

@@ -195,7 +195,7 @@ def test_stop_stops_and_errors_are_told(world):
         live.heard({"ask": "reroll", "id": "c", "args": args}).join(60)
         assert words in sent[-1][0]["error"]
     live.heard({"ask": "__class__", "id": "d"}).join(60)
-    assert "this view answers ['reroll']" in sent[-1][0]["error"]
+    assert "this view answers ['open', 'reroll']" in sent[-1][0]["error"]
     assert live.heard({"stop": "nobody"}) is None
 
 
@@ -227,3 +227,15 @@ def test_what_is_no_selection_is_left_out():
     odd = {"trajectories": ["a", 3, None], "turns": [["a", 1], [4, 1]], "by": "brush"}
     assert selection_of(odd) == Selection(("a",), (("a", 1),), "", "brush")
     assert not Selection() and Selection(("a",))
+
+
+def test_another_rollout_is_opened_and_what_is_not_there_is_refused(rollouts, credits):
+    made = view.CreditMap(rollouts, 1, credits)
+    live = made.live()
+    sent, before = told(live), live.widget.data
+    live.heard({"ask": "open", "id": "a", "args": {"trajectory": rollouts[4].id}}).join(20)
+    assert set(made.to_frame()["trajectory"]) == {rollouts[4].id} and live.widget.data != before
+    live.heard({"ask": "open", "id": "b", "args": {"trajectory": "nobody"}}).join(20)
+    assert "no trajectory 'nobody'" in sent[-1][0]["error"] and made.trajectory == rollouts[4].id
+    live.heard({"ask": "reroll", "id": "c", "args": {"turn": 0, "n": 1}}).join(20)
+    assert "answers ['open']" in sent[-1][0]["error"]  # nothing to sample with was handed in

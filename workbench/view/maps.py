@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from workbench.view.link import Link
-    from workbench.view.widget import Answer, Live
+    from workbench.view.widget import Answer, Call, Live
 
 Methods = Recipe | Credit | Mapping[str, "Recipe | Credit"] | Iterable["Recipe | Credit"]
 PAGE_TOKENS = 20_000
@@ -129,7 +129,16 @@ class CreditMap(View):
         return super().live(link=link)
 
     def answers(self) -> Mapping[str, Answer]:
-        return {"reroll": partial(rerolled, self.rollouts, self.trajectory, self.reroll)} if self.reroll else {}
+        again = {"reroll": partial(rerolled, self.rollouts, self.trajectory, self.reroll)} if self.reroll else {}
+        return {"open": self._open, **again}
+
+    def _open(self, args: Mapping[str, Any], call: Call) -> dict[str, Any]:
+        """Show another rollout: a linked view selected it."""
+        wanted = str(args["trajectory"])
+        payload.position(self.rollouts, wanted)
+        self.trajectory = wanted
+        call.refresh()
+        return {}
 
     def frame(self, state: Mapping[str, Any]) -> pd.DataFrame:
         """Return one row a turn and method: trajectory, turn, method, value, status.

@@ -31,10 +31,15 @@ class Stopped(Exception):
 
 
 class Call:
-    """One question of a view, while it is being answered."""
+    """One question of a view, while it is being answered.
 
-    def __init__(self, tell: Callable[[dict[str, Any]], None]):
-        self._tell, self._stop = tell, threading.Event()
+    Args:
+        tell: sends progress to the page.
+        refresh: sends the view's whole payload again, after an answer that changed what it shows.
+    """
+
+    def __init__(self, tell: Callable[[dict[str, Any]], None], refresh: Callable[[], None] = lambda: None):
+        self._tell, self.refresh, self._stop = tell, refresh, threading.Event()
 
     def stop(self) -> None:
         """Ask the answer to end."""
@@ -134,7 +139,8 @@ class Live:
                 call.stop()
             return None
         name, identity = content.get("ask"), str(content.get("id"))
-        call = self.calls[identity] = Call(lambda said: self.widget.send({"id": identity, "progress": said}))
+        call = Call(lambda said: self.widget.send({"id": identity, "progress": said}), self.refresh)
+        self.calls[identity] = call
         work = threading.Thread(
             target=self._answer, args=(str(name), identity, content.get("args") or {}, call), daemon=True
         )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,8 +50,8 @@ def live_map(
     Returns:
         `story` (as `transcript`, without texts of actions that stand in `text`); `text` of all tokens in one string;
         `ends` [T] of each token in it, in UTF-16 units; `turn_ends` [K] of each turn in tokens; `origin` [T], `logprob`
-        [T]; `units` {name: [T] unit of each token, -1 in none}; `methods`, each with its own `full`, `cells` by turn, and
-        `values`, `status` [T]; `ledger`; `more`: tokens left out.
+        [T]; `units` {name: [T] unit of each token, -1 in none}; `methods`, each with its own `full`, `cells` by turn,
+        and `values`, `status` [T]; `ledger`; `more`: tokens left out.
     """
     batch, n = rollouts.batch(), position(rollouts, trajectory)
     t, turns = rollouts.trajectories[n], turns_of(batch, n)
@@ -80,6 +79,18 @@ def live_map(
         "methods": [_method(name, c, batch, turns, origin, owner, rows) for name, c in every.items()],
         "ledger": ledger(batch, n, credits, promises or {}),
     }
+
+
+def methods_of(rollouts: Rollouts, trajectory: int | str) -> Callable[[str, Coded], dict[str, Any]]:
+    """Return what makes an entry of `methods` of one trajectory's map: its tokens are placed once, for many credits."""
+    batch, n = rollouts.batch(), position(rollouts, trajectory)
+    t, turns = rollouts.trajectories[n], turns_of(batch, n)
+    pieces = [_pieces(t, k) for k in range(len(t.turns))]
+    shown = [p[:room] for p, room in zip(pieces, _room([len(p) for p in pieces], MAX_TOKENS), strict=True)]
+    origin = np.array([piece.origin for p in shown for piece in p], np.uint8)
+    owner = np.repeat(np.arange(len(shown), dtype=np.int32), [len(p) for p in shown])
+    rows = _batch_rows(batch, turns, origin, owner)
+    return lambda name, credit: _method(name, credit, batch, turns, origin, owner, rows)
 
 
 def _story(story: dict[str, Any]) -> dict[str, Any]:
@@ -242,8 +253,3 @@ def unit_rows(payload: Mapping[str, Any], method: str, unit: str) -> Iterator[di
             "value": sum(credited) / len(credited) if credited else None,
             "status": STATUS[letter],
         }
-
-
-def find(payload: Mapping[str, Any], words: str) -> list[tuple[int, int]]:
-    """Return (start, end) of each occurrence of `words` in the text, whatever the case."""
-    return [m.span() for m in re.finditer(re.escape(words), payload["text"], re.IGNORECASE)] if words else []
