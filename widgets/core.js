@@ -100,9 +100,14 @@ export function worded(value, status, decimals) {
   return status === "v" || status === "z" ? number(value, decimals) : STATUS[status];
 }
 
+/** 12,000: thousands apart. By hand: the browser's own way costs 20 ms when it is first asked. */
+export function many(n) {
+  return String(n).replace(/\B(?=(\d{3})+$)/g, ",");
+}
+
 /** 1 turn, 2 turns, 12,000 turns. */
 export function count(n, noun) {
-  return `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
+  return `${many(n)} ${noun}${n === 1 ? "" : "s"}`;
 }
 
 // ------------------------------------------------------------------------------------------------------------- text
@@ -205,7 +210,7 @@ export function marks(entries) {
   const words = { "+": "positive", "-": "negative", ...STATUS };
   const look = { "+": "p9", "-": "m9" };
   return el("span", { class: "marks" }, entries.map(([code, n]) =>
-    el("span", null, el("span", { class: look[code] || `s-${code}` }, words[code]), n === null ? null : ` ${n.toLocaleString("en")}`)));
+    el("span", null, el("span", { class: look[code] || `s-${code}` }, words[code]), n === null ? null : ` ${many(n)}`)));
 }
 
 /** A canvas that stays sharp and is drawn again when its size or the theme changes. `draw(g, width, height, ink)`. */

@@ -66,7 +66,7 @@ function drawHead(heat, g, ink) {
   quiet("outcome", GUTTER, 8);
   quiet(`${plain(heat.low)} to ${plain(heat.high)}`, GUTTER, HEAD - 8);
   if (most) quiet(`mean${heat.some ? " of selection" : " by turn"} ±${number(most, digits(most), false)}`, 2, MIDDLE);
-  const every = Math.max(1, Math.ceil(24 / heat.cell));
+  const every = Math.max(1, Math.ceil((8 + 7 * String(data.width).length) / heat.cell));
   for (const { x, name, means } of heat.panels) {
     const wide = data.width * heat.cell;
     g.font = `600 ${FONT}`;
@@ -142,12 +142,4 @@ export function drawMini(heat, g, width, height, ink) {
   g.fillStyle = g.strokeStyle = ink;
   if (heat.some) order.forEach((n, i) => { if (heat.rows[n]) g.fillRect(0, i * zoom * scale, 3, Math.max(1, zoom * scale)); });
   g.strokeRect(0.5, heat.scroller.scrollTop * scale + 0.5, width - 1, Math.max(4, heat.body * scale) - 1);
-}
-
-/** A sample of a mark, drawn as in the picture. */
-export function drawSample(g, code) {
-  const dots = window.devicePixelRatio || 1;
-  const painter = new Painter(Math.round(16 * dots), Math.round(12 * dots), dots);
-  painter.cell(code, 0, painter.width, 0, painter.height, false);
-  g.putImageData(painter.image, 0, 0);
 }

@@ -1,7 +1,7 @@
 // What a heat map shows, without drawing: which rollouts in which order, how a cell is coded, what is selected.
 // Orders and filters are those of workbench/view/payload/orders.py; a test compares them.
 
-import { LETTERS, LEVELS } from "./core.js";
+import { LEVELS } from "./core.js";
 
 export const GROUPS = ["mixed", "collapsed", "lone", "unknown"];
 export const SORTS = {
@@ -93,16 +93,27 @@ function largestFirst(places, key, flip) {
 export function shownRollouts(data, state) {
   const kept = keptRollouts(data, state);
   const flip = Boolean(state.flip);
-  const key = sortKey(data, state) ?? Float64Array.from({ length: data.count }, (_, n) => -n);
-  const order = largestFirst(kept, key, flip);
-  if (state.grouped === false) return Int32Array.from(order);
+  const given = sortKey(data, state);
+  const key = given ?? Float64Array.from({ length: data.count }, (_, n) => -n);
+  const order = given ? largestFirst(kept, key, flip) : flip ? kept.reverse() : kept;
+  if (state.grouped === false || (!given && together(data, order))) return Int32Array.from(order);
   const groups = data.kinds.length;
   const [sum, size] = [new Float64Array(groups), new Float64Array(groups)];
   for (const n of kept) if (!Number.isNaN(key[n])) { sum[data.group[n]] += key[n]; size[data.group[n]]++; }
-  const rank = new Int32Array(groups);
+  const members = Array.from(sum, () => []);
+  for (const n of order) members[data.group[n]].push(n);
   const mean = sum.map((s, g) => (size[g] ? s / size[g] : NaN));
-  largestFirst(Array.from(mean, (_, g) => g), mean, flip).forEach((g, i) => { rank[g] = i; });
-  return Int32Array.from(order.sort((a, b) => rank[data.group[a]] - rank[data.group[b]]));
+  return Int32Array.from(largestFirst(Array.from(mean, (_, g) => g), mean, flip).flatMap((g) => members[g]));
+}
+
+/** Do the rollouts of each group stand together already? */
+function together(data, order) {
+  const seen = new Uint8Array(data.kinds.length);
+  return order.every((n, i) => {
+    const g = data.group[n];
+    if (i && data.group[order[i - 1]] === g) return true;
+    return !seen[g]++;
+  });
 }
 
 function keptRollouts(data, state) {
@@ -156,20 +167,15 @@ export function blockExpression(ids, span, all) {
   return which.join(" and ") || "turn >= 0";
 }
 
-/** How many cells of the rollouts carry which status, over the methods shown. */
-export function countMarks(data, order, methods, fulls) {
-  const found = { "+": 0, "-": 0, beyond: 0, z: 0, u: 0, d: 0, n: 0 };
-  methods.forEach((m, p) => {
-    const [values, status] = [data.values[m], data.status[m]];
-    for (const n of order) {
-      for (let k = start(data, n); k < data.ends[n]; k++) {
-        if (status[k]) { found[LETTERS[status[k]]]++; continue; }
-        found[values[k] < 0 ? "-" : "+"]++;
-        if (beyond(values[k], fulls[p])) found.beyond++;
-      }
-    }
-  });
-  return found;
+/** How many cells of the rollouts carry which mark, from the codes of the methods shown. */
+export function countMarks(data, order, panels) {
+  const found = new Uint32Array(64);
+  for (const { codes: all } of panels) {
+    for (const n of order) for (let k = start(data, n); k < data.ends[n]; k++) found[all[k] + CODE.beyond]++;
+  }
+  const at = (code) => found[code + CODE.beyond];
+  const sum = (from, to) => found.subarray(from, to).reduce((x, y) => x + y, 0);
+  return { "+": sum(CODE.beyond + 1, 2 * CODE.beyond + 1), "-": sum(0, CODE.beyond), z: at(CODE.z), u: at(CODE.u), d: at(CODE.d), n: at(CODE.n), beyond: at(CODE.beyond) + at(-CODE.beyond) };
 }
 
 /** Mean credit by turn, and in all (at `width`), over the cells `inside` says (null: all of the rollouts); NaN without any. */

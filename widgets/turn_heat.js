@@ -1,15 +1,14 @@
 // Many rollouts x turns on one canvas: order, group, brush, a cursor with words, and the credit map of one rollout below.
 
-import { button, canvas, choice, count, digits, el, fill, fold, keys, LETTERS, number, oneLine, plain, ruler, switcher, visible, worded } from "./core.js";
-import { beyond, blockExpression, cellAt, CODE, codes, countMarks, GROUPS, meansByTurn, NONE, rampCodes, rowsOf, rowsText, shownMethods, shownRollouts, SORTS, start, textList } from "./heat_rows.js";
-import { draw, drawMini, drawSample, GAP, GUTTER, HEAD, STRIP } from "./heat_draw.js";
+import { button, canvas, choice, count, digits, el, fill, fold, keys, LETTERS, many, number, oneLine, plain, ruler, switcher, visible, worded } from "./core.js";
+import { beyond, blockExpression, cellAt, codes, countMarks, GROUPS, meansByTurn, NONE, rampCodes, rowsOf, rowsText, shownMethods, shownRollouts, SORTS, start, textList } from "./heat_rows.js";
+import { draw, drawMini, GAP, GUTTER, HEAD, STRIP } from "./heat_draw.js";
 
 const TALLEST = 480;
 const HEIGHTS = [1, 2, 3, 5, 8, 12, 16, 22];
 const PAIRS = 20000; // cells that are named one by one in a selection; of more, rollouts and an expression
-const MARKS = [["+", "positive", 9], ["-", "negative", -9], ["z", "zero", CODE.z], ["u", "unknown", CODE.u], ["d", "dropped", CODE.d], ["n", "not trained", CODE.n], ["beyond", "beyond the scale", CODE.beyond]];
+const MARKS = [["+", "positive", "p9"], ["-", "negative", "m9"], ["z", "zero", "zero"], ["u", "unknown", "hatch"], ["d", "dropped", "dashed"], ["n", "not trained", "faint"], ["beyond", "beyond the scale", "p16 cut"]];
 
-const many = (n) => n.toLocaleString("en");
 const short = (text, limit = 24) => oneLine(visible(text), limit);
 
 export function view(ctx) {
@@ -303,6 +302,7 @@ class Heat {
       if (k >= 0) this.rows[place.get(id)] = this.cells[k] = 1;
     }
     if (!turns.length) for (const id of trajectories) if (place.has(id)) { this.rows[place.get(id)] = 1; this.markRow(place.get(id)); }
+    this.keep({ rows: this.rows.includes(1) ? rowsText(this.rows) : null, from: null, to: null });
     const n = this.rows.indexOf(1);
     if (n >= 0 && this.place[n] >= 0) {
       const k = this.cells.indexOf(1, start(data, n));
@@ -355,12 +355,10 @@ class Heat {
   /** The legend: scale, marks, how many cells carry which. */
   explain() {
     const { scale } = this.data;
-    const found = countMarks(this.data, this.order, this.methods, this.credits.map(({ full }) => full));
+    const found = countMarks(this.data, this.order, this.credits);
     const rulers = this.state.own ? this.credits.map(({ name, full }) => el("span", null, `${short(name)} `, ruler(full))) : ruler(scale.full);
     const origin = this.state.own ? "each method on a scale of its own: colours do not compare" : `one scale for all methods, ${scale.given ? "as asked for" : "98th percentile of the non-zero credits"}`;
-    const sample = (code) => canvas(this.ctx, (g) => drawSample(g, code), { class: "sample", "aria-hidden": "true" });
-    this.samples ??= Object.fromEntries(MARKS.map(([key, , code]) => [key, sample(code)]));
-    const marks = MARKS.map(([key, words]) => el("span", null, this.samples[key], `${words} `, el("span", { class: "quiet" }, many(found[key]))));
+    const marks = MARKS.map(([key, words, look]) => el("span", null, el("span", { class: `sample ${look}` }), `${words} `, el("span", { class: "quiet" }, many(found[key]))));
     fill(this.legend, el("div", { class: "scales" }, rulers, el("span", { class: "quiet" }, origin)), el("div", { class: "marks" }, marks));
     this.canvas.setAttribute("aria-label", `Heat map of ${count(this.order.length, "rollout")} by ${count(this.data.width, "turn")}; its marks are counted below`);
   }
