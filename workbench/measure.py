@@ -6,7 +6,7 @@ say nothing (no known outcome, no credit).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -27,7 +27,7 @@ def played(rollouts: Rollouts) -> dict[str, Any]:
     """Measure rollouts: outcome, collapse and its causes, length, what went wrong."""
     batch = rollouts.batch()
     groups, count = collapse(batch), max(len(rollouts), 1)
-    old = batch["logprob_old"]
+    old = batch["logprob_old"] if rollouts.has_tokens else None
     turns = [turn for t in rollouts for turn in t.turns]
     says = groups.share.share == groups.share.share  # not nan: some outcome is known
     return {
@@ -39,11 +39,11 @@ def played(rollouts: Rollouts) -> dict[str, Any]:
         "collapse_causes": counted(causes(rollouts)),
         "forecast": groups.forecast,
         "turns": len(turns) / count,
-        "tokens": batch.count("token") / count,
+        "tokens": batch.count("token") / count if rollouts.has_tokens else None,
         "truncated": sum(t.truncated for t in rollouts) / count,
         "malformed": sum(not _reads(turn) for turn in turns) / max(len(turns), 1),
         "failed": sum(t.stop_reason.startswith("error") for t in rollouts) / count,
-        "surprise": -old.values[old.known].double().mean().item() if bool(old.known.any()) else None,
+        "surprise": -old.values[old.known].double().mean().item() if old and bool(old.known.any()) else None,
     }
 
 
@@ -76,14 +76,14 @@ def credited(batch: Batch, credit: Credit) -> dict[str, Any]:
 
 
 def living(batch: Batch, credit: Credit) -> Tensor:
-    """Say which groups have a token of known, non-zero credit: bool [G]."""
+    """Say which groups have a token (a turn, where credit is of turns) of known, non-zero credit: bool [G]."""
     speaks = credit.known & (credit.values != 0)
-    return seg_count(batch.up("token", "group"), batch.count("group"), speaks) > 0
+    return seg_count(batch.up(credit.level, "group"), batch.count("group"), speaks) > 0
 
 
 def kept(batch: Batch, credit: Credit) -> Tensor:
     """Say which groups have a token of known credit, zero included: those that were not dropped whole; bool [G]."""
-    return seg_count(batch.up("token", "group"), batch.count("group"), credit.known) > 0
+    return seg_count(batch.up(credit.level, "group"), batch.count("group"), credit.known) > 0
 
 
 def concentration(batch: Batch, credit: Credit) -> float | None:
@@ -91,9 +91,9 @@ def concentration(batch: Batch, credit: Credit) -> float | None:
 
     s_k = mean over the turn's tokens of |A| / sum over turns,    c = (K sum_k s_k^2 - 1) / (K - 1),    mean over K >= 2
     """
-    size, owner = batch.count("turn"), batch.turn_trajectory
-    on_turn = seg_mean(credit.values.abs(), batch.token_turn, size, credit.known)
-    there = seg_count(batch.token_turn, size, credit.known) > 0
+    size, owner, turn = batch.count("turn"), batch.turn_trajectory, batch.up(credit.level, "turn")
+    on_turn = seg_mean(credit.values.abs(), turn, size, credit.known)
+    there = seg_count(turn, size, credit.known) > 0
     total = seg_sum(on_turn, owner, batch.count("trajectory"), there)
     turns = seg_count(owner, batch.count("trajectory"), there)
     share = on_turn / total.clamp_min(1e-300)[owner]
@@ -156,7 +156,7 @@ def _truncated(rollouts: Rollouts, row: Mapping[str, Any]) -> str | None:
         return None
     share = f"{row['truncated']:.0%} of the rollouts were truncated and none has any reward"
     many = "every rollout was truncated" if row["truncated"] == 1.0 else share
-    return f"{many}: {_why_truncated(rollouts.trajectories)}"
+    return f"{many}: {why_truncated(rollouts.trajectories)}"
 
 
 def _failed(rollouts: Rollouts, row: Mapping[str, Any]) -> str | None:
@@ -199,7 +199,8 @@ def _ratio(row: Mapping[str, Any], bound: Bound, dtype: torch.dtype) -> str | No
     )
 
 
-def _why_truncated(trajectories: tuple[Trajectory, ...]) -> str:
+def why_truncated(trajectories: Sequence[Trajectory]) -> str:
+    """Say by which limit rollouts were mostly ended, and what to do about it."""
     cut = sum(turn.stop_reason == "length" for t in trajectories for turn in t.turns)
     if 2 * cut > sum(len(t.turns) for t in trajectories):
         return "most turns ran out of tokens; raise max_new_tokens, or see whether the policy ever stops"
@@ -225,7 +226,7 @@ FIXES = {
 def _why_dead(rollouts: Rollouts, row: Mapping[str, Any]) -> str:
     found = causes(rollouts)
     if set(found) == {"all truncated"}:
-        return f"every rollout of every task was cut off; {_why_truncated(rollouts.trajectories)}"
+        return f"every rollout of every task was cut off; {why_truncated(rollouts.trajectories)}"
     if set(found) <= {"all failed", "all truncated", "unparsable"} and len(set(found)) > 1:
         return f"{FIXES['all failed']} ({_listed(counted(found))})"
     if len(set(found)) == 1 and found[0] in FIXES:
