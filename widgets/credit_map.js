@@ -75,10 +75,10 @@ class CreditMap {
   }
 
   /** Other numbers for the same text: the kernel computed the methods again. */
-  change({ methods, ledger: sums }) {
+  change({ methods, ledger: sums, notes }) {
     if (!this.list || !(methods || sums)) return;
     this.round = (this.round || 0) + 1;
-    Object.assign(this.data, methods && { methods }, sums && { ledger: sums });
+    Object.assign(this.data, methods && { methods, notes }, sums && { ledger: sums });
     if (methods) this.paint();
     fill(this.sums, ledger(this.data));
     this.say();
@@ -177,7 +177,7 @@ class CreditMap {
       key: `${this.method} ${this.unit} ${this.own} ${this.round} ${this.needle || ""}` };
     fill(this.legendBox, legend(this.data, m, this.now.full, this.own));
     for (const node of this.list.children) {
-      fill(node.gutter, lanes(this.data.methods, node.k, this.method, (x) => this.fullOf(x), (i) => this.setMethod(i)));
+      fill(node.gutter, note(this.data, node.k), lanes(this.data.methods, node.k, this.method, (x) => this.fullOf(x), (i) => this.setMethod(i)));
     }
     this.text.repaint();
     this.outline();
@@ -409,6 +409,9 @@ class CreditMap {
     node.panel.querySelector("input").focus();
   }
 }
+
+/** What is to be said of turn `k` beside its bars. */
+const note = (data, k) => (data.notes?.[k] ? el("i", null, data.notes[k]) : null);
 
 /** Text and words in lower case; as they are where that changes the length of the text. */
 function lower(text, words) {

@@ -57,10 +57,10 @@ export function lanes(methods, k, on, fullOf, pick) {
     const cell = m.cells[k];
     const full = fullOf(m);
     const words = worded(cell.value, cell.status, digits(full));
-    const said = `${m.name}: ${words}${cell.why ? `, ${cell.why}` : ""}`;
+    const said = `${m.name}${m.mark || ""}: ${words}${cell.why ? `, ${cell.why}` : ""}`;
     return el("button", { type: "button", class: i === on ? "lane on" : "lane", tabindex: "-1", title: said, "aria-label": said,
       on: { click: () => pick(i) } },
-    el("span", { class: "name" }, m.name), bar(cell, full),
+    el("span", { class: "name" }, m.name, m.mark), bar(cell, full),
     el("span", { class: cell.status === "v" || cell.status === "z" ? "num" : "num word" }, words));
   });
 }

@@ -15,6 +15,7 @@ from workbench.view.base import View
 from workbench.view.link import Link, Selection
 from workbench.view.maps import CreditMap, Overview, Ribbons, credits_of, write_page
 from workbench.view.monitor import Monitor
+from workbench.view.recompute import Recompute
 from workbench.view.reprs import picture
 from workbench.view.turn_heat import TurnHeat
 from workbench.view.watching import RunView, watch
@@ -51,6 +52,7 @@ __all__ = [
     "Link",
     "Monitor",
     "Overview",
+    "Recompute",
     "Ribbons",
     "RunView",
     "Selection",
