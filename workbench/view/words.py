@@ -7,6 +7,7 @@ from typing import Any
 
 from workbench.view import palette
 from workbench.view.escape import one_line, visible
+from workbench.view.html import collapse as html_collapse
 from workbench.view.html import run as html_run
 from workbench.view.html.parts import count, facts, words
 from workbench.view.html.transcript import story_facts
@@ -108,7 +109,15 @@ def _turn_heat(p: dict[str, Any]) -> str:
     return f"{count(p['shown'], 'rollout')} by up to {count(p['width'], 'turn')}\n{aligned(rows)}{wide}"
 
 
+def _collapse_board(p: dict[str, Any]) -> str:
+    lines = [f"collapse of groups: {html_collapse.said(p)}", *[f"! {text}" for text in html_collapse.alarms(p)]]
+    lines += [f"{c['name']}: {count(c['groups'], 'group')}; {c['fix']}" for c in p["causes"]]
+    lines += [f"{t['title']}: {html_collapse.number(t['now'], t)} ({t['verdict']})" for t in p["tiles"]]
+    return "\n".join(lines)
+
+
 _MAKERS = {
+    "collapse_board": _collapse_board,
     "turn_heat": _turn_heat,
     "run": _run,
     "runs": _runs,
