@@ -178,19 +178,26 @@ export function countMarks(data, order, panels) {
   return { "+": sum(CODE.beyond + 1, 2 * CODE.beyond + 1), "-": sum(0, CODE.beyond), z: at(CODE.z), u: at(CODE.u), d: at(CODE.d), n: at(CODE.n), beyond: at(CODE.beyond) + at(-CODE.beyond) };
 }
 
-/** Mean credit by turn, and in all (at `width`), over the cells `inside` says (null: all of the rollouts); NaN without any. */
-export function meansByTurn(data, order, m, inside) {
-  const [sum, size] = [new Float64Array(data.width + 1), new Uint32Array(data.width + 1)];
-  const [values, status] = [data.values[m], data.status[m]];
-  for (const n of order) {
-    const from = start(data, n);
-    for (let k = from; k < data.ends[n]; k++) {
+/**
+ * Mean credit by turn, and in all (at `width`), over the cells `inside` says (null: all of the rollouts); NaN without any.
+ * `span`: turns outside of it need not be looked at.
+ */
+export function meansByTurn(data, order, m, inside, span) {
+  const sum = new Float64Array(data.width + 1);
+  const size = new Uint32Array(data.width + 1);
+  const values = data.values[m];
+  const status = data.status[m];
+  const { ends, first, width } = data;
+  for (let i = 0; i < order.length; i++) {
+    const n = order[i];
+    const shift = (n ? ends[n - 1] : 0) - first[n];
+    const last = span ? Math.min(ends[n], span[1] + shift + 1) : ends[n];
+    for (let k = shift + Math.max(first[n], span ? span[0] : 0); k < last; k++) {
       if (status[k] > 1 || (inside && !inside[k])) continue;
-      const turn = data.first[n] + k - from;
-      sum[turn] += values[k];
-      size[turn]++;
+      sum[k - shift] += values[k];
+      size[k - shift]++;
     }
   }
-  for (let turn = 0; turn < data.width; turn++) { sum[data.width] += sum[turn]; size[data.width] += size[turn]; }
+  for (let turn = 0; turn < width; turn++) { sum[width] += sum[turn]; size[width] += size[turn]; }
   return sum.map((s, turn) => (size[turn] ? s / size[turn] : NaN));
 }

@@ -227,9 +227,11 @@ class Heat {
   }
 
   markRow(n) {
-    const [from, to] = [start(this.data, n), this.data.ends[n]];
-    const [a, b] = Array.isArray(this.span) ? this.span.map((turn) => from + turn - this.data.first[n]) : [from, to];
-    this.cells.fill(1, Math.max(from, Math.min(to, a)), Math.max(from, Math.min(to, b + 1)));
+    const from = start(this.data, n);
+    const to = this.data.ends[n];
+    const shift = from - this.data.first[n];
+    if (Array.isArray(this.span)) this.cells.fill(1, Math.max(from, Math.min(to, this.span[0] + shift)), Math.max(from, Math.min(to, this.span[1] + shift + 1)));
+    else this.cells.fill(1, from, to);
   }
 
   /** Select what lies between two rows of the screen and two turns; null for all turns. */
@@ -324,7 +326,8 @@ class Heat {
   mean() {
     this.some = this.rows.includes(1);
     const chosen = this.some ? this.order.filter((n) => this.rows[n]) : this.order;
-    for (const panel of this.credits) panel.means = meansByTurn(this.data, chosen, panel.m, this.some ? this.cells : null);
+    const span = this.some && Array.isArray(this.span) ? this.span : null;
+    for (const panel of this.credits) panel.means = meansByTurn(this.data, chosen, panel.m, this.some ? this.cells : null, span);
     const known = this.credits.flatMap(({ means }) => Array.from(means.subarray(0, -1)).filter((v) => !Number.isNaN(v)));
     this.most = known.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
   }
