@@ -12,6 +12,7 @@ from typing import Any
 
 from workbench.view import html, payload
 from workbench.view.base import View
+from workbench.view.collapse_board import CollapseBoard
 from workbench.view.link import Link, Selection
 from workbench.view.maps import CreditMap, Overview, Ribbons, credits_of, write_page
 from workbench.view.monitor import Monitor
@@ -48,6 +49,7 @@ def html_page(thing: Any, path: str | Path, title: str | None = None, lead: str 
 
 
 __all__ = [
+    "CollapseBoard",
     "CreditMap",
     "Link",
     "Monitor",

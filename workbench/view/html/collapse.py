@@ -36,9 +36,9 @@ from workbench.view.tags import Markup, el, join
 WIDE, TALL, LEFT, FOOT, TOP = 900, 190, 40, 22, 8  # of the picture, in CSS pixels
 BARS = 150  # bars of the picture; a longer course is drawn in means
 ALARM = f"border-left:3px solid rgba({palette.NEGATIVE},.85);padding:2px 0 2px 10px;margin:6px 0 0;max-width:76em"
-MARK = {"beyond": "! beyond", "within": "within", "open": "–", "unknown": "unknown"}
 LINE = f"border-bottom:{RULE}"
 RIGHT = "text-align:right"
+DASHED = 'stroke-dasharray="5 3"'
 
 
 def collapse_board(p: Mapping[str, Any], budget: int = REPR_BYTES) -> Markup:
@@ -182,7 +182,11 @@ def _dashed(values: np.ndarray, wide: float, tall: float) -> str:
     """The forecast: a step of line over each bar that has one."""
     told = [k for k in range(len(values)) if values[k] == values[k]]
     marks = [f"M{LEFT + k * wide:.1f} {TOP + tall * (1 - values[k]):.1f}h{wide:.1f}" for k in told]
-    return f'<path d="{"".join(marks)}" stroke="{INK}" stroke-width="1.6" stroke-dasharray="4 2" fill="none"/>'
+    line = f'<path d="{"".join(marks)}" fill="none"'
+    # A pale line below the dashes: they must stand out from bars of any colour, and on a dark ground.
+    return (
+        f'{line} stroke="#fff" stroke-opacity=".8" stroke-width="4"/>{line} stroke="#222" stroke-width="2" {DASHED}/>'
+    )
 
 
 # ----------------------------------------------------------------------------------------------------- the tables
@@ -242,7 +246,12 @@ def _tiles(p: Mapping[str, Any]) -> Markup:
             tr(
                 th(t["title"], scope="row", style="font-weight:normal;white-space:nowrap"),
                 *[td(text, style=f"{RIGHT};white-space:nowrap") for text in numbers],
-                td(MARK[t["state"]], el("div", t["verdict"], style=SMALL), style=strong, pad="3px 12px"),
+                td(
+                    "! " if t["state"] == "beyond" else "",
+                    t["verdict"],
+                    style=f"{strong}font-size:12px",
+                    pad="3px 12px",
+                ),
                 td(t["what"], _equation(t), el("div", "Good: ", t["good"], style=QUIET), style="font-size:12px"),
             )
         )

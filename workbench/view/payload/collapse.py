@@ -21,7 +21,7 @@ from workbench.compare import forecast
 from workbench.credit import Credit
 from workbench.glossary import ENTRIES, Entry
 from workbench.measure import concentration, credited, kept, living, played, why_truncated
-from workbench.outcomes import causes
+from workbench.outcomes import causes, shaping_only
 from workbench.rollouts import Rollouts
 from workbench.view.escape import one_line
 from workbench.view.payload import course
@@ -71,6 +71,7 @@ class Tile(NamedTuple):
         low, high: what is beyond them needs a look; as in the glossary's words. None where no number can be given.
         share: is it a share, written in per cent?
         alarm: the alarm of a step that speaks of it.
+        span: what its axis shows; None is from 0, or the least, to the largest.
     """
 
     key: str
@@ -79,14 +80,15 @@ class Tile(NamedTuple):
     high: float | None = None
     share: bool = False
     alarm: str = ""
+    span: tuple[float, float] | None = None
 
 
 TILES = (
     Tile("collapsed", "Collapsed groups", high=0.5, share=True),
     Tile("dead_groups", "Dead groups", high=0.5, share=True, alarm="dead"),
     Tile("shaping_only", "Variance from shaping alone", share=True),
-    Tile("sign_balance", "Advantage sign balance", low=-0.5, high=0.5),
-    Tile("concentration", "Credit concentration over turns"),
+    Tile("sign_balance", "Advantage sign balance", low=-0.5, high=0.5, span=(-1, 1)),
+    Tile("concentration", "Credit concentration over turns", span=(0, 1)),
     Tile("clip_share", "Clip share", high=0.2, share=True),
     Tile("entropy", "Entropy"),
     Tile("gradient_norm", "Gradient norm"),
@@ -178,7 +180,9 @@ def _words(tile: Tile, key: str) -> dict[str, Any]:
     entry: Entry = ENTRIES[key]
     title = tile.title if key == tile.key else "Surprise, for the entropy"
     said = {"what": entry.what, "equation": entry.equation, "good": entry.good, "bad": entry.bad}
-    return {"key": key, "title": title, **said, "from": tile.low, "to": tile.high, "percent": tile.share}
+    span = (0, 1) if tile.share else tile.span
+    axis = {"from": tile.low, "to": tile.high, "percent": tile.share, "span": list(span) if span else None}
+    return {"key": key, "title": title, **said, **axis}
 
 
 def _verdict(tile: Tile, values: Sequence[float | None], alarmed: Sequence[int] = ()) -> dict[str, Any]:
@@ -197,7 +201,7 @@ def _verdict(tile: Tile, values: Sequence[float | None], alarmed: Sequence[int] 
         state = "beyond" if alarmed and alarmed[-1] == len(values) else "open"
         return {"now": last, "state": state, "verdict": f"no number to hold it against{often}"}
     state = "beyond" if outside(tile, last) else "within"
-    return {"now": last, "state": state, "verdict": f"{state} {bound(tile)}{often}"}
+    return {"now": last, "state": state, "verdict": f"{state} the threshold, {bound(tile)}{often}"}
 
 
 def outside(tile: Tile, value: float) -> bool:
@@ -210,10 +214,10 @@ def bound(tile: Tile) -> str:
 
     Example:
         >>> bound(TILES[0]), bound(TILES[3])
-        ('50 %', '−0.5 to 0.5')
+        ('at most 50%', '−0.5 to 0.5')
     """
-    said = ["" if v is None else f"{100 * v:g} %" if tile.share else f"{v:g}" for v in (tile.low, tile.high)]
-    return " to ".join(filter(None, said)).replace("-", "−")
+    said = ["" if v is None else f"{100 * v:g}%" if tile.share else f"{v:g}" for v in (tile.low, tile.high)]
+    return (" to ".join(said) if all(said) else f"at most {said[1]}").replace("-", "−")
 
 
 # --------------------------------------------------------------------------------------------------- one batch
@@ -260,10 +264,12 @@ def _credited(batch: Batch, credit: Credit) -> dict[str, Any]:
     if credit.level == "token":
         return credited(batch, credit)
     lives = living(batch, credit)
+    shaped = sum(shaping_only(batch, lives).values())
     a = credit.values[credit.known]
     up, down = int((a > 0).sum()), int((a < 0).sum())
     return {
         "dead_groups": 1 - lives.double().mean().item(),
+        "shaping_only": shaped / max(batch.count("group"), 1),
         "sign_balance": (up - down) / (up + down) if up + down else None,
         "concentration": concentration(batch, credit) if credit.level == "turn" else None,
     }
@@ -281,8 +287,19 @@ def _single(tile: Tile, made: Mapping[str, Any], by_method: Mapping[str, Mapping
     values = {name: row[tile.key] for name, row in by_method.items() if tile.key in row}
     if not values:
         return None
-    verdict = _verdict(tile, [next(iter(values.values()))])
-    return {**_words(tile, tile.key), "y": _one(next(iter(values.values()))), **verdict, "methods": values}
+    first = next(iter(values.values()))
+    return {**_words(tile, tile.key), "y": _one(first), **_over_methods(tile, values), "methods": values}
+
+
+def _over_methods(tile: Tile, values: Mapping[str, float | None]) -> dict[str, Any]:
+    """Say how the methods stand: beyond if one of them is, and which."""
+    known = {name: v for name, v in values.items() if v is not None}
+    beyond = [name for name, v in known.items() if outside(tile, v)]
+    if len(values) < 2 or not known:
+        return _verdict(tile, [next(iter(values.values()))])
+    found = _verdict(tile, [known[beyond[0]] if beyond else next(iter(known.values()))])
+    said = f": {', '.join(one_line(name, 40) for name in beyond)}" if beyond else ""
+    return {**found, "verdict": found["verdict"] + said}
 
 
 def _one(value: float | None) -> np.ndarray:
