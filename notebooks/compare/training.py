@@ -30,6 +30,7 @@ from workbench import policy
 from workbench.train import compared, sweep
 from workbench.train.plan import Plan
 from workbench.train.policy_gradient import train
+from workbench.train.tally import kinds
 from workbench.view import CreditMap
 from workbench.view.curves import Curve, Panel, bundle
 
@@ -322,6 +323,34 @@ CreditMap(chain_start, longest(chain_start), recipes_shown)
 # %%
 facet_start = stored("facet", "start")
 CreditMap(facet_start, longest(facet_start), recipes_shown)
+
+
+# %%
+def along(world, rollouts, trajectory):
+    """What each method says of the first and the last turn of a rollout."""
+    batch = rollouts.batch()
+    turns = [n for n, owner in enumerate(batch.turn_trajectory.tolist()) if batch.trajectories[owner] == trajectory]
+    lines = []
+    for name, recipe in recipes_shown.items():
+        values = recipe.credit(batch, to="turn").tolist()
+        first, last = values[turns[0]], values[turns[-1]]
+        lines.append(f"{name} {first:+.2f} and {last:+.2f}")
+    t = rollouts[trajectory]
+    kind = kinds(t)[0]
+    call = t.turns[0].action.parts[0].text.strip()
+    return (
+        f"- {world}: `{call}`, a {kind} search, began an episode of {len(t.turns)} turns with outcome {t.outcome:g}. "
+        f"First and last turn get: {'; '.join(lines)}."
+    )
+
+
+display(
+    Markdown(
+        "\n".join(along(w, group, longest(group)) for w, group in (("chain", chain_start), ("facet", facet_start)))
+        + "\n\nIGPO sums what comes after a turn: in an episode that goes on failing the *first* turn gets the blame "
+        "of all later ones, whether it was right or not. A²TGPO divides the sum by the square root of its terms."
+    )
+)
 
 # %% [markdown]
 # **After training**, each method on rollouts of the policy it trained: what it pays for now.
