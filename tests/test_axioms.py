@@ -66,7 +66,23 @@ def specimen(seed: int) -> Batch:
     ):
         known = torch.ones(len(values), dtype=torch.bool) if level == "trajectory" else some(len(values))
         batch = batch.with_column(name, level, values, known)
-    batch = batch.with_column("state", "turn", ints(3, k))
+    batch = batch.with_column("state", "turn", ints(3, k)).with_column("malformed", "turn", some(k).logical_not())
+    for name, level, count in (
+        ("state_distance", "turn", k),
+        ("state_distance_start", "trajectory", n),
+        ("oracle_on_path", "turn", k),
+        ("step_accuracy", "turn", k),
+        ("step_confidence", "turn", k),
+        ("token_entropy", "token", t),
+        ("logprob_informed", "token", t),
+        ("logprob_plain", "token", t),
+    ):
+        known = some(count) | torch.tensor(level == "trajectory")
+        batch = batch.with_column(name, level, torch.rand(count, generator=draw).double(), known)
+    batch = batch.with_column("truncated", "trajectory", some(n).logical_not())
+    ends = torch.rand(t, generator=draw) < 0.4  # probed at the ends of segments only
+    batch = batch.with_column("segment_gold_logprob", "token", -torch.rand(t, generator=draw).double(), ends)
+    batch = batch.with_column("segment_gold_logprob_start", "trajectory", -torch.rand(n, generator=draw).double())
     for name, level, count in (("value", "token", t), ("turn_value", "turn", k)):
         batch = batch.with_column(name, level, torch.rand(count, generator=draw).double(), some(count))
     return batch

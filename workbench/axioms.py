@@ -368,6 +368,10 @@ NAMED: Mapping[str, Axiom] = {
         unknown_policy("token_reward", "unknown"),
         unknown_policy("value", "unknown"),
         unknown_policy("turn_value", "unknown"),
+        unknown_policy("state_distance", "unknown"),
+        unknown_policy("oracle_on_path", "unknown"),
+        unknown_policy("step_accuracy", "unknown"),
+        unknown_policy("segment_gold_logprob", "next"),
         reduces_to(grpo_released(), states_met_once),
     )
 }

@@ -16,7 +16,8 @@ sys.path.insert(0, str(HERE))
 import run as parity  # noqa: E402
 
 CASES = json.loads(FILE.read_text(encoding="utf-8"))
-HERE_NOW = ("IGPO", "A2TGPO", "MatchTIR", "GiGPO", "baselines")
+HERE_NOW = ("IGPO", "A2TGPO", "MatchTIR", "GiGPO", "baselines", "DR-Venus", "VPR", "PBSD", "GRPO-VPS", "SPAE")
+HERE_NOW += ("AEM", "MAPO", "Mini-o3")
 
 
 @pytest.mark.parametrize("method", HERE_NOW)

@@ -21,8 +21,8 @@ KINDS: tuple[Kind, ...] = (
     "tutorial",
     "taxonomy",
 )
-Status = Literal["runs", "evidence only", "planned"]
-STATUSES: tuple[Status, ...] = ("runs", "evidence only", "planned")
+Status = Literal["runs", "recipe only", "evidence only", "planned"]
+STATUSES: tuple[Status, ...] = ("runs", "recipe only", "evidence only", "planned")
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,15 @@ class Method:
         number: 1 .. 63 for the systems of the catalogue, "B1" ... for the baselines.
         name: short name.
         kind: what it is here; several, where it has several parts.
-        status: "runs" (its recipe gives credit), "evidence only" (its columns can be made, its recipe is not here) or
+        status: "runs" (its recipe gives credit on rollouts of a policy here), "recipe only" (its recipe is here, what
+            makes the columns it reads is not), "evidence only" (its columns can be made, its recipe is not here) or
             "planned" (nothing to call yet).
         card: the publication.
         recipes: names of functions in `workbench.recipes`.
         parity: "METHOD/function" of a worked example -> "module:function" of the adapter in tests/parity/adapters.
         axioms: names of the invariants in `workbench.axioms` that its recipes declare beyond the common ones.
         notebook: path of its notebook; None if there is none yet.
+        missing: what of the system is not here yet, where a part is; "" if nothing is known to be.
     """
 
     number: int | str
@@ -77,6 +79,7 @@ class Method:
     parity: Mapping[str, str] = field(default_factory=dict)
     axioms: tuple[str, ...] = ()
     notebook: str | None = None
+    missing: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parity", dict(self.parity))
@@ -84,5 +87,7 @@ class Method:
             raise ValueError(f"{self.name}: expected kinds of {KINDS}, got {self.kind}")
         if self.status not in STATUSES:
             raise ValueError(f"{self.name}: expected a status of {STATUSES}, got {self.status!r}")
-        if (self.status == "runs") != bool(self.recipes):
+        if (self.status in ("runs", "recipe only")) != bool(self.recipes):
             raise ValueError(f"{self.name}: a method that runs names its recipes, another has none; got {self.recipes}")
+        if self.status == "recipe only" and not self.missing:
+            raise ValueError(f"{self.name}: a recipe without evidence says in `missing` what its evidence waits for")

@@ -21,13 +21,14 @@ def _row(
     parity: Mapping[str, str] | None = None,
     axioms: tuple[str, ...] = (),
     notebook: str | None = None,
+    missing: str = "",
 ) -> Method:
     """Build a row from words: kinds joined by " + ", recipe names by blanks."""
     named = kind.split(" + ")
     kinds: tuple[Kind, ...] = tuple(k for n in named for k in KINDS if k == n)
     if len(kinds) != len(named):
         raise ValueError(f"{name}: expected kinds of {KINDS}, got {kind!r}")
-    return Method(number, name, kinds, status, card, tuple(recipes.split()), parity or {}, axioms, notebook)
+    return Method(number, name, kinds, status, card, tuple(recipes.split()), parity or {}, axioms, notebook, missing)
 
 
 # fmt: off
@@ -42,10 +43,14 @@ METHODS: tuple[Method, ...] = (
         ("independent_of_other_tasks", "igpo: unknown_policy(gold_logprob, next)",
             "igpo_released: unknown_policy(gold_logprob, next)", "igpo_released: translation_invariant(outcome)",
             "igpo_released: scale_invariant(outcome)", "igpo_released_2025: unknown_policy(token_reward, unknown)")),
-    _row(2, "VPR", "evidence + recipe + environment", "planned", Card(
+    _row(2, "VPR", "evidence + recipe + environment", "runs", Card(
         "Verifiable Process Rewards for Agentic Reasoning", 2026, "2605.10325",
         "an oracle (game search, constraint solver, posterior) judges every action; compare at equal turn or equal state",
-        CODE + " as text, not run")),
+        CODE + " as text, not run"),
+        "vpr_turns vpr_states", {
+            "VPR/turn_norm": "judged:turn_norm", "VPR/turn_norm_padded": "judged:turn_norm", "VPR/state_group": "judged:state_group"},
+        ("unknown_policy(oracle_on_path, unknown)",),
+        missing="Tic-Tac-Toe, Sudoku and Minesweeper with their oracles: it reads the oracles of the lookup worlds; drawing candidates in a state"),
     _row(3, "SIOP", "evidence + recipe", "planned", Card(
         "Self-Induced Outcome Potential: Turn-Level Credit Assignment for Agents without Verifiers", 2026, "2605.04984",
         "without gold answers: the group's own answer clusters are the targets a turn moves towards",
@@ -74,26 +79,38 @@ METHODS: tuple[Method, ...] = (
         "ACC: compiling agent trajectories", 2026, "2605.21850",
         "the observations of a successful run become one long context with the question, answered directly",
         "abstract and notes by others", "order of the observations, which runs are kept")),
-    _row(9, "DR-Venus", "recipe + transform", "planned", Card(
+    _row(9, "DR-Venus", "recipe + transform", "runs", Card(
         "DR-Venus: Towards Frontier Edge-Scale Deep Research Agents with Only 10K Open Data", 2026, "2604.19859",
         "information gain at chosen tools only, malformed turns replaced by a penalty, gain scaled to the outcome",
-        CODE_RUN)),
-    _row(10, "PBSD", "evidence + recipe", "planned", Card(
+        CODE_RUN),
+        "dr_venus", {
+            "DR-Venus/turn_advantages": "venus:turn_advantages", "DR-Venus/filtered_info_gain": "venus:filtered_info_gain"},
+        ("unknown_policy(gold_logprob, known)",),
+        missing="its cleaning and resampling of trajectories for SFT; a judge of answers; three options of the release"),
+    _row(10, "PBSD", "evidence + recipe", "runs", Card(
         "PBSD: Privileged Bayesian Self-Distillation for Long-Horizon Credit Assignment", 2026, "2606.09348",
         "how much likelier a turn is once the answer is known reweights the outcome, never flips it",
-        "abstract; no code, full text not read", "the map from evidence to weight, its clip, all constants")),
+        "abstract; no code, full text not read", "the map from evidence to weight, its clip, all constants"),
+        "pbsd", {"PBSD/reweight": "weighed:reweight"},
+        ("independent_of_other_tasks", "unknown_policy(outcome, unknown)")),
     _row(11, "ARTIST", "evidence + recipe", "planned", Card(
         "Agentic Reasoning and Tool Integration for LLMs via Reinforcement Learning", 2025, "2505.01441",
         "answer, format and tool success in one reward; tool output stays out of the loss",
         "abstract and reading notes; no code", "sizes of the format terms, reward without calls")),
-    _row(12, "AEM", "evidence + recipe", "planned", Card(
+    _row(12, "AEM", "evidence + recipe", "runs", Card(
         "AEM: Adaptive Entropy Modulation for Multi-Turn Agentic Reinforcement Learning", 2026, "2605.00425",
         "responses the policy was sure of get more of the advantage, unsure ones less",
-        "two independent reading notes that agree; no code", "formulas written anew from those notes")),
-    _row(13, "MAPO (MICA)", "evidence + recipe + environment", "planned", Card(
+        "two independent reading notes that agree; no code", "formulas written anew from those notes"),
+        "aem", {"AEM/from_tokens": "weighed:from_tokens", "AEM/from_means": "weighed:from_means"},
+        ("independent_of_other_tasks", "unknown_policy(outcome, unknown)"),
+        missing="hosts other than GRPO as recipes of their own"),
+    _row(13, "MAPO (MICA)", "evidence + recipe + environment", "recipe only", Card(
         "MAPO: Mixed Advantage Policy Optimization for Long-Horizon Multi-Turn Dialogue", 2026, "2603.06194",
         "a judge measures the user's distance from being helped; its drop is compared at the turn and in the group",
-        "reading notes, a re-implementation by others", "spread convention, lone turns, discount")),
+        "reading notes, a re-implementation by others", "spread convention, lone turns, discount"),
+        "mapo", {"MAPO/from_distances": "judged:from_distances", "MAPO/from_rewards": "judged:from_rewards"},
+        ("independent_of_other_tasks", "unknown_policy(state_distance, unknown)"),
+        missing="a judge or a world that says how far the user is from being helped"),
     _row(14, "DTRec", "evidence + search", "planned", Card(
         "DTRec", 2025, "2512.14036",
         "early steps aim at coarse targets, later ones at fine ones; three signs say when to stop",
@@ -182,10 +199,14 @@ METHODS: tuple[Method, ...] = (
         "OpenClaw-RL: Train Any Agent Simply by Talking", 2026, "2603.10165",
         "what follows an action judges it by votes, and a hint read from it teaches token by token",
         CODE_RUN)),
-    _row(36, "Mini-o3", "schedule + recipe", "planned", Card(
+    _row(36, "Mini-o3", "schedule + recipe", "runs", Card(
         "Mini-o3: Scaling Up Reasoning Patterns and Interaction Turns for Visual Search", 2025, "2509.07969",
         "rollouts cut by the turn limit count in the statistics and not in the loss",
-        CODE_RUN + "; paper and code divide differently")),
+        CODE_RUN + "; paper and code divide differently"),
+        "mini_o3 mini_o3_released", {
+            "Mini-o3/masked_loss": "mini_o3:masked_loss", "Mini-o3/paper_loss": "mini_o3:paper_loss", "Mini-o3/advantage": "mini_o3:advantage"},
+        ("independent_of_other_tasks", "unknown_policy(outcome, unknown)"),
+        missing="rejecting tasks whose finished rollouts have equal rewards"),
     _row(37, "AlphaMath", "search + evidence", "planned", Card(
         "AlphaMath Almost Zero: process supervision without process", 2024, "2405.03553",
         "tree search on questions with known answers gives every step a value, without step labels",
@@ -227,10 +248,12 @@ METHODS: tuple[Method, ...] = (
         "MINT: evaluating LLMs in multi-turn interaction with tools and language feedback", 2023, "2309.10691",
         "success as a function of the turns allowed, with and without feedback",
         CODE)),
-    _row(46, "GRPO-VPS", "transform + recipe", "planned", Card(
+    _row(46, "GRPO-VPS", "transform + recipe", "runs", Card(
         "GRPO-VPS: Enhancing Group Relative Policy Optimization with Verifiable Process Supervision for Effective Reasoning", 2026, "2604.20659",
         "cut at high-entropy tokens; each piece also earns the change of the gold answer's probability",
-        "abstract and notes; no code, formulas not read", "normalisation, weight and probe details")),
+        "abstract and notes; no code, formulas not read", "normalisation, weight and probe details"),
+        "grpo_vps", {"GRPO-VPS/segments": "vps:segments", "GRPO-VPS/segment_advantage": "vps:segment_advantage"},
+        ("independent_of_other_tasks", "unknown_policy(outcome, unknown)", "unknown_policy(segment_gold_logprob, next)")),
     _row(47, "StepORLM", "evidence + objective", "planned", Card(
         "StepORLM", 2025, "2509.22558",
         "a judge that has read the whole solution scores its steps; preferences are weighted by both",
@@ -259,10 +282,13 @@ METHODS: tuple[Method, ...] = (
         "Multi-Turn Decomposition", 2025, "2505.19788",
         "a long monologue becomes turns of one thought and one answer each",
         "abstract and reviews; no code", "sizes of all reward terms")),
-    _row(54, "SPAE", "evidence + recipe", "planned", Card(
+    _row(54, "SPAE", "evidence + recipe", "recipe only", Card(
         "SPAE: Step Potential Advantage Estimation", 2026, "2601.03823",
         "a potential from the accuracy and confidence of short probes; steps after it is full count less",
-        "official probe script; the training code is not public", "how penalty and potential difference enter the advantage")),
+        "official probe script; the training code is not public", "how penalty and potential difference enter the advantage"),
+        "spae", {"SPAE/potential": "spae:potential", "SPAE/probe": "spae:probe", "SPAE/advantage": "spae:advantage"},
+        ("unknown_policy(outcome, unknown)", "unknown_policy(step_accuracy, unknown)"),
+        missing="the sampled probes after each step"),
     _row(55, "daVinci-Agency", "transform", "planned", Card(
         "daVinci-Agency", 2026, "2602.02619",
         "dependent tasks in one long run, with a check at each stage and of what came before",

@@ -4,6 +4,8 @@ from workbench.recipes._released import a2tgpo_released, igpo_released, igpo_rel
 from workbench.recipes.base import Recipe
 from workbench.recipes.critic import ppo, ppo_turn
 from workbench.recipes.gold import a2tgpo, igpo
+from workbench.recipes.judged import mapo, vpr_states, vpr_turns
+from workbench.recipes.masked import mini_o3, mini_o3_released
 from workbench.recipes.outcome import (
     dapo,
     dr_grpo,
@@ -15,28 +17,41 @@ from workbench.recipes.outcome import (
     rloo,
     rloo_released,
 )
+from workbench.recipes.steps import grpo_vps, spae
 from workbench.recipes.turns import gigpo, gigpo_released, matchtir, matchtir_released
+from workbench.recipes.venus import dr_venus
+from workbench.recipes.weighed import aem, pbsd
 
 __all__ = [
     "Recipe",
     "a2tgpo",
     "a2tgpo_released",
+    "aem",
     "dapo",
     "dr_grpo",
     "dr_grpo_released",
+    "dr_venus",
     "gigpo",
     "gigpo_released",
     "grpo",
     "grpo_released",
+    "grpo_vps",
     "gspo",
     "igpo",
     "igpo_released",
     "igpo_released_2025",
+    "mapo",
     "matchtir",
     "matchtir_released",
+    "mini_o3",
+    "mini_o3_released",
+    "pbsd",
     "ppo",
     "ppo_turn",
     "reinforce",
     "rloo",
     "rloo_released",
+    "spae",
+    "vpr_states",
+    "vpr_turns",
 ]

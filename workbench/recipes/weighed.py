@@ -1,0 +1,129 @@
+"""Methods that weigh GRPO's credit turn by turn: how sure a turn was, or what knowing the answer says of it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from workbench.batch import Batch
+from workbench.credit import (
+    Chain,
+    Credit,
+    Node,
+    add,
+    apply,
+    average,
+    chain,
+    clip,
+    minmax,
+    mix,
+    multiply,
+    read,
+    scale,
+    spread,
+    task,
+    total,
+    zscore,
+)
+from workbench.credit.rules import one_of
+from workbench.losses import token_mean
+from workbench.objective import clipped
+from workbench.recipes.base import Recipe
+
+Evidence = Literal["mean", "sum"]
+
+
+def _outcome() -> Chain:
+    return chain(read("outcome"), zscore(task, ddof=1, eps=1e-6, singleton="keep"))
+
+
+def decay(batch: Batch, x: Credit, rate: float) -> Tensor:
+    """exp(-rate x)"""
+    return torch.exp(-rate * x.values)
+
+
+def turn_entropy() -> Chain:
+    """Mean entropy of a turn's tokens."""
+    return chain(read("token_entropy", "token"), average("turn"))
+
+
+def entropy_weight(entropy: Node, rate: float, least_range: float) -> Chain:
+    """The weight of each turn by its entropy: sure turns count more, the mean over the turns of a task is 1.
+
+    h = (H - min) / (max - min),    alpha = exp(-rate h) / mean(exp(-rate h));    1 where max - min < least_range
+    """
+    normalised = chain(entropy, minmax(task, least=least_range))
+    return chain(apply(decay, normalised, rate=rate), scale(task, by="mean", eps=0.0))
+
+
+def aem(rate: float = 1.0, least_range: float = 0.1, low: float = 0.2, high: float = 0.2, kl: float = 0.0) -> Recipe:
+    """GRPO whose confident turns take larger steps, up or down.
+
+        A_{i,t} = alpha_{i,t} (R_i - mean) / (std + 1e-6),    alpha = exp(-rate h_{i,t}) / mean over the task's turns
+
+    Args:
+        rate: lambda, how much entropy counts.
+        least_range: a task whose turns differ by less (nats) is left as it is.
+        low, high: clip half-widths.
+        kl: weight of the k3 KL to the reference policy; needs the column "logprob_ref" unless 0.
+
+    Needs: outcome, token_entropy (evidence: entropies of a forward pass over the sampled tokens).
+    Holds: the mean weight of a task's turns is 1 (of its tokens not); equal outcomes give 0.
+    Source: arXiv:2605.00425, by two reading notes that agree; no official code was found.
+    Differs: hosts other than GRPO (DAPO, GSPO) are `entropy_weight` in a chain of yours.
+    """
+    alpha = entropy_weight(turn_entropy(), rate, least_range)
+    credit = chain(multiply(alpha, chain(_outcome(), spread("turn"))), spread("token"))
+    return Recipe("aem", credit, clipped(low, high, aggregate=token_mean, kl=kl))
+
+
+def answer_log_ratio() -> Chain:
+    """log p(token | the answer is known) - log p(token), of every sampled token."""
+    return chain(read("logprob_informed", "token"), add("logprob_plain", -1.0))
+
+
+def tilt(batch: Batch, outcome: Credit, evidence: Credit, beta: float) -> Tensor:
+    """exp(beta sign(A) e): what supports the answer counts more in a good rollout and less in a bad one."""
+    return torch.exp(beta * outcome.values.sign() * evidence.values)
+
+
+def turn_evidence(form: Evidence) -> Chain:
+    """Log-ratio of a turn: the mean over its tokens, or their sum (which adds up to that of the trajectory)."""
+    return chain(answer_log_ratio(), (average if form == "mean" else total)("turn"))
+
+
+def tilted_weight(form: Evidence, beta: float, width: float) -> Chain:
+    """Weight of a turn: clip(exp(beta sign(A) e), 1 - width, 1 + width)."""
+    here = chain(_outcome(), spread("turn"))
+    return chain(apply(tilt, here, turn_evidence(form), beta=beta), clip(1 - width, 1 + width))
+
+
+def pbsd(
+    beta: float = 1.0, width: float = 0.2, mixed: float = 1.0, evidence: Evidence = "mean", low: float = 0.2
+) -> Recipe:
+    """Weigh the turns of a rollout by how much likelier the policy finds them when it is told the answer.
+
+        e_t = mean_j (log p(y_j | q, answer, ctx) - log p(y_j | q, ctx)),    w_t = clip(exp(beta sign(A) e_t))
+        A_{i,t} = A_i ((1 - mixed) + mixed w_{i,t}),    A_i = (R_i - mean) / (std + 1e-6)
+
+    Args:
+        beta: how much the evidence counts.
+        width: the weight stays in [1 - width, 1 + width]; 0.5 goes with evidence="sum".
+        mixed: lambda, share of the weight; 0 is GRPO.
+        evidence: "mean" over the tokens of a turn or their "sum", which grows with its length.
+        low: clip half-width of the loss.
+
+    Needs: outcome, logprob_informed, logprob_plain (evidence: the same policy scores the tokens twice, once told the
+        answer).
+    Holds: the sign of the outcome's credit never flips; equal outcomes give 0. The answer turn quotes the answer, so it
+        is always supported.
+    Source: arXiv:2606.09348, abstract. Reconstruction: that evidence of turns reweighs the outcome is the paper's; the
+        map from evidence to weight, its width and the mean are ours. No code is public.
+    """
+    one_of("pbsd", "evidence", evidence, Evidence)
+    here = chain(_outcome(), spread("turn"))
+    weighed = multiply(here, tilted_weight(evidence, beta, width))
+    credit = chain(mix(here, weighed, weights=(1 - mixed, mixed)), spread("token"))
+    return Recipe("pbsd", credit, clipped(low, aggregate=token_mean))
