@@ -117,8 +117,8 @@ class Monitor {
 
   drawHead() {
     const h = this.head;
-    fill(this.title, h.name, el("span", { class: "quiet" }, h.said));
-    fill(this.line, el("b", null, `${h.mark} ${h.state}`), el("span", { class: "quiet" }, h.going));
+    fill(this.title, h.name, " ", el("span", { class: "quiet" }, h.said));
+    fill(this.line, el("b", null, `${h.mark} ${h.state}`), " ", el("span", { class: "quiet" }, h.going));
     this.drawProgress();
     const sounding = h.alarms.filter((a) => a.now);
     const since = (a) => (a.since === h.last_step ? "in the last step" : `since step ${a.since.toLocaleString("en")}`);
@@ -153,7 +153,7 @@ class Monitor {
   }
 
   can(what) {
-    return !this.lost && !this.wanted && this.head.can.includes(what === "run" ? "go_on" : what);
+    return !this.lost && this.wanted?.what !== what && this.head.can.includes(what === "run" ? "go_on" : what);
   }
 
   drawControls() {
@@ -177,8 +177,10 @@ class Monitor {
     const { head, ctx, lost, wanted, refused } = this;
     const code = (text) => el("span", { class: "mono" }, text);
     if (!ctx.live) return [`As it stood at ${ctx.data.made}. `, head.stands, " Pause and stop need a kernel: ", code(head.again)];
-    if (lost) return ["The kernel of this view does not answer: it was restarted, or is gone. The run does not need it. ", code(head.again), " attaches again."];
-    if (wanted) return head.expected[wanted.what] + (this.late ? " The kernel is busy with a cell, and passes it on when that ends." : "");
+    const gone = "The kernel of this view does not answer: it was restarted, or is gone. The run does not need it; above is how it was. ";
+    if (lost) return [gone, code(head.again), " attaches again."];
+    const busy = this.late ? " The kernel is busy with a cell, and passes it on when that ends." : "";
+    if (wanted) return head.expected[wanted.what] + busy;
     return [refused, refused ? " " : null, head.stands, this.again.hidden ? null : ` ${head.trust}`];
   }
 
@@ -189,7 +191,8 @@ class Monitor {
       requestAnimationFrame(() => this.said.classList.add("again"));
       return;
     }
-    Object.assign(this, { wanted: { what, at: performance.now() }, refused: "" });
+    const mine = { what, at: performance.now() };
+    Object.assign(this, { wanted: mine, refused: "" });
     this.drawControls();
     try {
       const { refused, head } = await this.ctx.ask("do", { what });
@@ -197,7 +200,7 @@ class Monitor {
     } catch (error) {
       this.refused = error.message;
     }
-    this.wanted = null;
+    if (this.wanted === mine) this.wanted = null; // else something else was asked meanwhile
     this.drawHead();
   }
 
