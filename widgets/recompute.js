@@ -37,8 +37,9 @@ class Panel {
       this.draw(ctx.data.map);
       return;
     }
+    this.methods = ctx.data.knobs[0].own.length + ctx.data.knobs[0].without.length;
     this.line = el("span", { class: "quiet", role: "status" });
-    this.all = button(`all ${AS_IS}`, () => this.turn({ knobs: {} }));
+    this.all = button(`all ${AS_IS}`, () => { this.turn({ knobs: {} }); ctx.root.focus(); });
     this.controls = new Map(ctx.data.knobs.map((knob) => [knob.name, knob.choices.length ? this.list(knob) : this.slider(knob)]));
     this.rewards = el("div", { class: "tools", role: "group", "aria-label": "rewards" });
     this.made = el("div");
@@ -62,12 +63,15 @@ class Panel {
 
   // ------------------------------------------------------------------------------------------------------------- knobs
 
-  row(knob, control, said) {
-    const back = button("reset", () => this.set(knob.name, null), { class: "small", "aria-label": `${knob.title}: ${AS_IS}` });
-    const own = knob.own.every(([, v]) => v === knob.own[0][1]) ? [knob.own[0][1]] : knob.own.map(([name, v]) => `${name} ${v}`);
-    const without = knob.without.length ? `; not in ${knob.without.join(", ")}` : "";
-    const row = el("div", { class: "knob", title: knob.says }, el("span", { class: "name" }, knob.title), control, said, back,
-      el("span", { class: "quiet own" }, `their own: ${own.join(", ")}${without}`));
+  row(knob, control) {
+    const back = button("reset", () => { this.set(knob.name, null); row.querySelector("input, select").focus(); }, { class: "small", "aria-label": `${knob.title}: ${AS_IS}` });
+    const by = new Map();
+    for (const [name, value] of knob.own) by.set(value, [...(by.get(value) || []), name]);
+    const own = [...by].map(([value, names]) => [names.length === this.methods ? "" : `${names.join(", ")} `, el("b", null, value)]);
+    const said = own.flatMap((words, i) => (i ? [" · ", ...words] : words));
+    const without = knob.without.length ? ` · not in ${knob.without.join(", ")}` : "";
+    const row = el("div", { class: "knob", title: knob.says }, el("span", { class: "name" }, knob.title), control, back,
+      el("span", { class: "quiet own" }, "own: ", said, without));
     return { row, back };
   }
 
@@ -75,7 +79,7 @@ class Panel {
     const input = el("input", { type: "range", min: knob.low, max: knob.high, step: knob.step, "aria-label": knob.title,
       on: { input: () => this.set(knob.name, Number(input.value)) } });
     const said = el("output");
-    const made = this.row(knob, input, said);
+    const made = this.row(knob, [input, said]);
     const set = (value) => {
       input.value = value ?? knob.start;
       const words = value === undefined ? AS_IS : Number(value).toFixed(2);
@@ -86,9 +90,9 @@ class Panel {
   }
 
   list(knob) {
-    const node = choice("", [["", AS_IS], ...knob.choices.map((c) => [c, c.replaceAll("_", " ")])], "", (v) => this.set(knob.name, v || null));
+    const node = choice("", [["", AS_IS], ...knob.choices.map((c) => [c, c])], "", (v) => this.set(knob.name, v || null));
     node.querySelector("select").setAttribute("aria-label", knob.title);
-    return { ...this.row(knob, node, el("output")), set: (value) => node.set(value ?? "") };
+    return { ...this.row(knob, node), set: (value) => node.set(value ?? "") };
   }
 
   set(name, value) {
@@ -129,14 +133,15 @@ class Panel {
     const mark = el("span", { class: "edited" }, edit() ? `edited, was ${plain(was)}` : "");
     const put = (next) => {
       const rest = this.edits.filter(([column, u]) => column !== reward.name || u !== unit);
-      fill(mark, next === was ? "" : `edited, was ${plain(was)}`);
-      this.turn({ edits: next === was ? rest : [...rest, [reward.name, unit, next]] });
+      const same = next === short(was);
+      fill(mark, same ? "" : `edited, was ${plain(was)}`);
+      this.turn({ edits: same ? rest : [...rest, [reward.name, unit, next]] });
     };
     const input = el("input", { type: "number", step: "any", placeholder: "unknown", on: {
       input: () => { if (input.value !== "") put(Number(input.value)); },
       change: () => { if (input.value === "" && !input.validity.badInput) put(null); },
     } });
-    input.value = value ?? "";
+    input.value = short(value) ?? "";
     return el("label", { class: "control", title: "an empty field is an unknown value, not 0" },
       el("span", null, reward.name.replaceAll("_", " ")), input, mark);
   }
@@ -145,7 +150,6 @@ class Panel {
     if (i < 0) return;
     this.turn({ edits: this.edits.filter((_, j) => j !== i) });
     this.ask();
-    (this.made.querySelector("button") || this.ctx.root).focus();
   }
 
   /** What was edited, and which methods could not be turned so. */
@@ -153,8 +157,10 @@ class Panel {
     const line = (e, i) => el("li", null, `${e.column.replaceAll("_", " ")} of ${e.turn === null ? "" : `turn ${e.turn} of `}`,
       el("b", null, oneLine(e.trajectory, 60)), `: ${plain(e.before)} → ${plain(e.after)} `,
       button("undo", () => this.undo(i), { class: "small", "aria-label": `undo ${e.column} ${e.turn ?? ""} ${e.trajectory}` }));
+    const held = this.made.contains(this.ctx.root.getRootNode().activeElement); // focus must not fall out of the view
     fill(this.made, edits.length ? el("ul", { class: "edits" }, edits.map(line)) : null,
       edits.length > 1 ? button("undo all edits", () => { this.turn({ edits: [] }); this.ask(); }, { class: "small" }) : null);
+    if (held) (this.made.querySelector("button") || this.ctx.root).focus();
     fill(this.wrong, problems.map(([name, why]) => el("p", { class: "wrong" }, el("b", null, name), ` is shown as it was: ${why}`)));
   }
 
@@ -255,6 +261,9 @@ class Panel {
     ctx.root.dataset.drawn = "true";
   }
 }
+
+/** A number as a field shows it: without the last bits. */
+const short = (value) => (value === null ? null : Number(value.toPrecision(6)));
 
 /** An answer, or an error once it takes too long; one that comes later than that is dropped. */
 function inTime(answer) {

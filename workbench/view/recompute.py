@@ -241,12 +241,13 @@ class Recompute(View):
 
     def _notes(self, cut: Cut, now: Now) -> dict[str, str]:
         """Return what was edited in the shown rollout, by place of the turn."""
-        t = cut.rollouts.trajectories[cut.n]
-        found: dict[str, list[str]] = {}
-        first = turns_of(now.batch, payload.position(self.rollouts, t.id)).start
+        n = payload.position(self.rollouts, cut.rollouts.trajectories[cut.n].id)
+        turns, found = turns_of(now.batch, n), dict[str, list[str]]()
         for edit in now.edits:
-            if now.batch[edit.column].level == "turn" and 0 <= edit.unit - first < len(t.turns):
-                found.setdefault(str(edit.unit - first), []).append(f"{edit.column.replace('_', ' ')} edited")
+            whole = now.batch[edit.column].level != "turn"
+            unit = turns.stop - 1 if whole and edit.unit == n else -1 if whole else edit.unit  # an outcome comes last
+            if unit in turns:
+                found.setdefault(str(unit - turns.start), []).append(f"{edit.column.replace('_', ' ')} edited")
         return {k: ", ".join(dict.fromkeys(words)) for k, words in found.items()}
 
     def _words(self, now: Now) -> dict[str, Any]:
