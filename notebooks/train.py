@@ -34,6 +34,16 @@ run = launch(recipes.grpo(kl=0.0), envs.load("chain", hops=1), "tiny", plan, fol
 run
 
 # %% [markdown]
+# ## Monitor
+#
+# A live view with buttons: pause, go on and stop take effect after the step that is going on, and the last checkpoint is
+# there when it says so. Restart the kernel or reload the page, and `Run(path).monitor()` attaches again: all it knows
+# stands in the folder. A click on a rollout opens its credit map, a click on a title says what is measured.
+
+# %%
+run.monitor()
+
+# %% [markdown]
 # ## Watch
 #
 # `run.watch()` draws once. With `follow=True` it stays and draws anew in the same place until the run ends. The stop
