@@ -224,8 +224,8 @@ class Board {
     const shared = together();
     fill(this.tiles, data.tiles.length ? el("p", { class: "sub" }, "Measures") : null, el("div", { class: "tiles" }, data.tiles.map((t) => {
       const means = fold("what it is", () => [el("p", null, t.what), t.equation ? el("p", { class: "mono" }, t.equation) : null,
-        el("p", null, el("b", null, "Good: "), t.good), el("p", null, el("b", null, "If not: "), t.bad)].filter(Boolean));
-      const verdict = el("p", { class: `verdict ${t.state}` }, t.state === "beyond" ? "! " : "", t.verdict);
+        el("p", null, el("b", null, "If not: "), t.bad)].filter(Boolean));
+      const verdict = el("div", { class: "verdict" }, el("p", { class: t.state }, t.state === "beyond" ? "! " : "", t.verdict), el("p", { class: "quiet" }, `Good: ${t.good}`));
       if (data.one || data.last.length < 2) return el("div", { class: "tile" }, el("div", { class: "chart-title" }, t.title), this.numbers(t), verdict, means);
       const rules = [t.to, t.from].filter((v) => v !== null).map((v, i) => ({ y: v, words: i ? "" : `threshold ${said(t)(v)}` }));
       const series = [{ name: t.title, y: t.y, low: t.low, high: t.high }];

@@ -14,6 +14,7 @@ from workbench.view import html, payload
 from workbench.view.base import View
 from workbench.view.collapse_board import CollapseBoard
 from workbench.view.link import Link, Selection
+from workbench.view.many import Curves
 from workbench.view.maps import CreditMap, Overview, Ribbons, credits_of, write_page
 from workbench.view.monitor import Monitor
 from workbench.view.recompute import Recompute
@@ -51,6 +52,7 @@ def html_page(thing: Any, path: str | Path, title: str | None = None, lead: str 
 __all__ = [
     "CollapseBoard",
     "CreditMap",
+    "Curves",
     "Link",
     "Monitor",
     "Overview",

@@ -8,6 +8,7 @@ from typing import Any
 from workbench.view import palette
 from workbench.view.escape import one_line, visible
 from workbench.view.html import collapse as html_collapse
+from workbench.view.html import curves as html_curves
 from workbench.view.html import run as html_run
 from workbench.view.html.parts import count, facts, words
 from workbench.view.html.transcript import story_facts
@@ -118,6 +119,7 @@ def _collapse_board(p: dict[str, Any]) -> str:
 
 _MAKERS = {
     "collapse_board": _collapse_board,
+    "curves": html_curves.words,
     "turn_heat": _turn_heat,
     "run": _run,
     "runs": _runs,

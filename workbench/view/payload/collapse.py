@@ -199,7 +199,7 @@ def _verdict(tile: Tile, values: Sequence[float | None], alarmed: Sequence[int] 
         return {"now": None, "state": "unknown", "verdict": f"unknown in the last step{often}"}
     if tile.low is None and tile.high is None:
         state = "beyond" if alarmed and alarmed[-1] == len(values) else "open"
-        return {"now": last, "state": state, "verdict": f"no number to hold it against{often}"}
+        return {"now": last, "state": state, "verdict": f"no threshold in numbers{often}"}
     state = "beyond" if outside(tile, last) else "within"
     return {"now": last, "state": state, "verdict": f"{state} the threshold, {bound(tile)}{often}"}
 
