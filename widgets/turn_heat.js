@@ -81,7 +81,7 @@ class Heat {
       return { m, full, name: visible(data.methods[m]), codes: codes(data.values[m], data.status[m], full) };
     });
     this.credits = [...this.panels];
-    if (Object.hasOwn(data.apart, state.apart)) this.panels.push({ name: `disagreement, by ${state.apart}`, codes: rampCodes(data.apart[state.apart].turn) });
+    if (Object.hasOwn(data.apart, state.apart)) this.panels.push({ name: `≠ ${state.apart}`, codes: rampCodes(data.apart[state.apart].turn) });
     this.order = shownRollouts(data, state);
     this.place = new Int32Array(data.count).fill(-1);
     this.order.forEach((n, i) => { this.place[n] = i; });
@@ -362,7 +362,7 @@ class Heat {
     const rulers = this.state.own ? this.credits.map(({ name, full }) => el("span", null, `${short(name)} `, ruler(full))) : ruler(scale.full);
     const origin = this.state.own ? "each method on a scale of its own: colours do not compare" : `one scale for all methods, ${scale.given ? "as asked for" : "98th percentile of the non-zero credits"}`;
     const marks = MARKS.map(([key, words, look]) => el("span", null, el("span", { class: `sample ${look}` }), `${words} `, el("span", { class: "quiet" }, many(found[key]))));
-    fill(this.legend, el("div", { class: "scales" }, rulers, el("span", { class: "quiet" }, origin)), el("div", { class: "marks" }, marks));
+    fill(this.legend, el("div", { class: "scales" }, rulers, el("span", { class: "quiet" }, origin, this.panels.length > this.credits.length ? "; ≠: disagreement, 0 clear to 1 grey" : null)), el("div", { class: "marks" }, marks));
     this.canvas.setAttribute("aria-label", `Heat map of ${count(this.order.length, "rollout")} by ${count(this.data.width, "turn")}; its marks are counted below`);
   }
 
