@@ -66,7 +66,7 @@ def specimen(seed: int) -> Batch:
     ):
         known = torch.ones(len(values), dtype=torch.bool) if level == "trajectory" else some(len(values))
         batch = batch.with_column(name, level, values, known)
-    batch = batch.with_column("state", "turn", ints(3, k)).with_column("malformed", "turn", some(k).logical_not())
+    batch = batch.with_column("state", "turn", ints(3, k)).with_column("bad_format", "turn", some(k).logical_not())
     for name, level, count in (
         ("state_distance", "turn", k),
         ("state_distance_start", "trajectory", n),

@@ -282,13 +282,13 @@ METHODS: tuple[Method, ...] = (
         "Multi-Turn Decomposition", 2025, "2505.19788",
         "a long monologue becomes turns of one thought and one answer each",
         "abstract and reviews; no code", "sizes of all reward terms")),
-    _row(54, "SPAE", "evidence + recipe", "recipe only", Card(
+    _row(54, "SPAE", "evidence + recipe", "runs", Card(
         "SPAE: Step Potential Advantage Estimation", 2026, "2601.03823",
         "a potential from the accuracy and confidence of short probes; steps after it is full count less",
         "official probe script; the training code is not public", "how penalty and potential difference enter the advantage"),
         "spae", {"SPAE/potential": "spae:potential", "SPAE/probe": "spae:probe", "SPAE/advantage": "spae:advantage"},
         ("unknown_policy(outcome, unknown)", "unknown_policy(step_accuracy, unknown)"),
-        missing="the sampled probes after each step"),
+        missing="steps inside a thought: its probes stand after turns"),
     _row(55, "daVinci-Agency", "transform", "planned", Card(
         "daVinci-Agency", 2026, "2602.02619",
         "dependent tasks in one long run, with a check at each stage and of what came before",

@@ -3,15 +3,18 @@
 from workbench.evidence.answers import AnswerOutcome
 from workbench.evidence.base import Evidence, Meter, Provider, Sees, Values, collect, collect_async, run_sync
 from workbench.evidence.cache import Cache
+from workbench.evidence.format import BadFormat, Called
 from workbench.evidence.matching import ToolMatching
 from workbench.evidence.oracle import Recorded
-from workbench.evidence.scoring import SampledLogprobs, model_hash
+from workbench.evidence.scoring import SampledLogprobs, TokenEntropy, model_hash
 from workbench.evidence.states import StateIdentity
 from workbench.evidence.table import MissingEvidence, for_recipe
 
 __all__ = [
     "AnswerOutcome",
+    "BadFormat",
     "Cache",
+    "Called",
     "Evidence",
     "Meter",
     "MissingEvidence",
@@ -20,6 +23,7 @@ __all__ = [
     "SampledLogprobs",
     "Sees",
     "StateIdentity",
+    "TokenEntropy",
     "ToolMatching",
     "Values",
     "collect",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import threading
 import time
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, runtim
 
 import torch
 
+from workbench._async import run as run_anywhere
 from workbench.batch import Column, Provenance, make_column
 from workbench.rollouts import Rollouts
 from workbench.trajectory import Group, Trajectory
@@ -216,6 +216,8 @@ async def collect_async(
     from workbench.evidence.cache import MEMORY
 
     listed, store = list(providers), MEMORY if cache is None else cache
+    if not listed:
+        return rollouts  # its batch is built already
     _refuse_doubles(listed)
     columns: dict[str, Column] = {}
     for provider in listed if len(rollouts) else ():
@@ -232,24 +234,7 @@ async def collect_async(
 
 def run_sync(work: Coroutine[Any, Any, Result]) -> Result:
     """Run a coroutine to its end; in a thread of its own where an event loop already runs (a notebook)."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    box: dict[str, Any] = {}
-
-    def inside() -> None:
-        try:
-            box["result"] = asyncio.run(work)
-        except BaseException as error:  # handed to the caller's thread
-            box["error"] = error
-
-    thread = threading.Thread(target=inside, name="workbench-evidence")
-    thread.start()
-    thread.join()
-    if "error" in box:
-        raise box["error"]
-    return box["result"]
+    return run_anywhere(work)
 
 
 async def _group_record(provider: Evidence, group: Group, cache: Store, gate: asyncio.Semaphore) -> Record:

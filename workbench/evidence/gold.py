@@ -150,7 +150,7 @@ class GoldProbe(Provider):
             Probe(member, turn, (*context, *ids), (len(context) + start, len(context) + stop))
             for member, trajectory in enumerate(group)
             for turn, context in self._places(trajectory, rollouts)
-            for ids, (start, stop) in self._answers(trajectory)
+            for ids, (start, stop) in self.answers(trajectory)
         ]
 
     def _places(self, trajectory: Trajectory, rollouts: Rollouts) -> list[tuple[int, Tokens]]:
@@ -161,7 +161,8 @@ class GoldProbe(Provider):
         seen.update({turn: after_turn(trajectory, turn, rollouts) for turn in range(last)})
         return [(turn, context) for turn, context in seen.items() if context is not None]
 
-    def _answers(self, trajectory: Trajectory) -> list[tuple[list[int], Range]]:
+    def answers(self, trajectory: Trajectory) -> list[tuple[list[int], Range]]:
+        """Return each accepted answer as it is forced: its tokens, and [start, stop) of the answer in them."""
         golds = gold_answers(trajectory) or []
         forced = [self.policy.renderer.answer_probe(gold) for gold in golds[: 1 if self.aliases == "first" else None]]
         for gold, (_, (start, stop)) in zip(golds, forced, strict=False):

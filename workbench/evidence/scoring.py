@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -89,32 +89,112 @@ class SampledLogprobs(Provider):
 
     async def compute(self, group: Group, meter: Meter) -> Mapping[str, Values]:
         """Score each sequence once, from its first sampled token on."""
-        rollouts = Rollouts(group.trajectories)
-        passes = [_pass(rollouts, t, s) for t in group for s in range(len(t.sequences))]
-        passes = [one for one in passes if one.places]
-        ids, spans = [one.ids for one in passes], [(one.start, len(one.ids)) for one in passes]
-        scores = await self._score(ids, spans) if passes else []
-        meter.count(calls=len(passes), tokens=sum(map(len, ids)))
-        rows: dict[str, list[tuple[int, torch.Tensor]]] = {t.id: [] for t in group}
-        for one, found in zip(passes, scores, strict=True):
-            values = found.logprobs.detach().float().cpu()
-            rows[one.trajectory] += [(turn, values[place - one.start]) for turn, place in one.places]
-        # the order of a batch: by turn, and within a turn as they stand
-        ordered = [value for t in group for _, value in sorted(rows[t.id], key=lambda row: row[0])]
-        together = torch.stack(ordered) if ordered else torch.empty(0)
-        return {self.column: Values(together, torch.ones(len(together), dtype=torch.bool))}
-
-    async def _score(self, ids: list[tuple[int, ...]], spans: list[tuple[int, int]]) -> list[Scores]:
-        """Ask the engine: a model in this process group by group, for what it kept of one decides the last bits of
-        the next; a server for many groups at once."""
-        engine = self.policy.engine
-        if isinstance(getattr(engine, "model", None), torch.nn.Module):
-            return engine.score(ids, spans, temperature=self.temperature)
-        return await asyncio.to_thread(engine.score, ids, spans, temperature=self.temperature)
+        return {self.column: await score_sampled(self.policy, group, meter, temperature=self.temperature)}
 
 
-class _Pass(NamedTuple):
-    """One forward pass: its tokens, and (turn, position) of every sampled one, in order."""
+@dataclass(frozen=True)
+class TokenEntropy(Provider):
+    """Ask how unsure the policy was at each sampled token: `token_entropy`, over its whole vocabulary.
+
+        H_j = - sum_v p(v | context) log p(v | context)
+
+    Args:
+        policy: whose distribution; its engine must give entropies (`Engine.score(entropy=True)`).
+        temperature: of the distribution; give that of the sampling where it was not 1.
+    """
+
+    policy: Policy = field(metadata={"key": False})
+    temperature: float = 1.0
+    provides: ClassVar[Mapping[str, str]] = {"token_entropy": "token"}
+    reads: ClassVar[tuple[Reads, ...]] = ("tokens",)
+
+    @property
+    def model(self) -> str:
+        """Hash of the policy's weights."""
+        return model_hash(self.policy)
+
+    @property
+    def policy_version(self) -> int:
+        """Version of the policy's weights."""
+        return self.policy.engine.version
+
+    async def compute(self, group: Group, meter: Meter) -> Mapping[str, Values]:
+        """Forward each sequence once."""
+        found = await score_sampled(self.policy, group, meter, temperature=self.temperature, entropy=True)
+        return {"token_entropy": found}
+
+
+Lead = Callable[[Trajectory, tuple[int, ...]], tuple[int, ...] | None]
+"""What a sequence is scored as: (trajectory, ids) -> other ids with the same end, or None for not at all."""
+
+
+async def score_sampled(
+    policy: Policy,
+    group: Group,
+    meter: Meter,
+    *,
+    temperature: float = 1.0,
+    entropy: bool = False,
+    lead: Lead | None = None,
+) -> Values:
+    """Score the sampled tokens of a group, each sequence in one forward pass.
+
+    Args:
+        policy: who scores.
+        group: whose tokens.
+        meter: what it costs is counted here.
+        temperature: of the distribution.
+        entropy: return the entropy of the distribution of each token instead of its log-prob.
+        lead: changes what stands before the tokens.
+
+    Returns:
+        one entry a sampled token, in the order of a batch (by turn); unknown where `lead` says so.
+
+    Raises:
+        ValueError: an entropy is asked of an engine that gives none.
+    """
+    rollouts = Rollouts(group.trajectories)
+    found = [_pass(rollouts, t, s, lead) for t in group for s in range(len(t.sequences))]
+    passes = [one for one in found if one.places]
+    asked = [one for one in passes if one.ids]
+    ids, spans = [one.ids for one in asked], [(one.start, len(one.ids)) for one in asked]
+    scores = await _ask(policy, ids, spans, temperature, entropy) if asked else []
+    meter.count(calls=len(asked), tokens=sum(map(len, ids)))
+    values = {one: _numbers(policy, score, entropy) for one, score in zip(asked, scores, strict=True)}
+    rows: dict[str, list[tuple[int, torch.Tensor | None]]] = {t.id: [] for t in group}
+    for one in passes:
+        of = values.get(one)
+        rows[one.trajectory] += [(turn, None if of is None else of[at - one.start]) for turn, at in one.places]
+    # the order of a batch: by turn, and within a turn as they stand
+    ordered = [value for t in group for _, value in sorted(rows[t.id], key=lambda row: row[0])]
+    together = torch.stack([torch.zeros(()) if v is None else v for v in ordered]) if ordered else torch.empty(0)
+    return Values(together, torch.tensor([v is not None for v in ordered], dtype=torch.bool))
+
+
+def _numbers(policy: Policy, scores: Scores, entropy: bool) -> torch.Tensor:
+    if entropy and scores.entropy is None:
+        raise ValueError(
+            f"the engine of {policy.name!r} gives no entropies; use one that runs the model in this process"
+        )
+    of = scores.entropy if entropy else scores.logprobs
+    assert of is not None
+    return of.detach().float().cpu()
+
+
+async def _ask(
+    policy: Policy, ids: list[tuple[int, ...]], spans: list[tuple[int, int]], temperature: float, entropy: bool
+) -> list[Scores]:
+    """Ask the engine: a model in this process group by group, for what it kept of one decides the last bits of
+    the next; a server for many groups at once."""
+    engine = policy.engine
+    if isinstance(getattr(engine, "model", None), torch.nn.Module):
+        return engine.score(ids, spans, temperature=temperature, entropy=entropy)
+    return await asyncio.to_thread(engine.score, ids, spans, temperature=temperature, entropy=entropy)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pass:
+    """One forward pass: its tokens (none: it is not made), and (turn, position) of every sampled one, in order."""
 
     trajectory: str
     ids: tuple[int, ...]
@@ -126,7 +206,7 @@ class _Pass(NamedTuple):
         return self.places[0][1]
 
 
-def _pass(rollouts: Rollouts, trajectory: Trajectory, number: int) -> _Pass:
+def _pass(rollouts: Rollouts, trajectory: Trajectory, number: int, lead: Lead | None = None) -> _Pass:
     sequence = trajectory.sequences[number]
     places: list[tuple[int, int]] = []
     at = sequence.prefix.length if sequence.prefix else 0
@@ -137,4 +217,9 @@ def _pass(rollouts: Rollouts, trajectory: Trajectory, number: int) -> _Pass:
     if places and places[0][1] < 1:
         problem = "its first token is sampled: nothing stands before it to score it by"
         raise RecordError(problem, trajectory=trajectory.id, field=f"sequences[{number}]")
-    return _Pass(trajectory.id, full_ids(rollouts, trajectory, number), places)
+    ids = full_ids(rollouts, trajectory, number)
+    if lead is None or not places:
+        return _Pass(trajectory.id, ids, places)
+    changed = lead(trajectory, ids)
+    shift = 0 if changed is None else len(changed) - len(ids)
+    return _Pass(trajectory.id, changed or (), [(turn, place + shift) for turn, place in places])

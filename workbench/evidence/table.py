@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from workbench.evidence.answers import AnswerOutcome
 from workbench.evidence.base import Evidence
+from workbench.evidence.format import BadFormat, Called
 from workbench.evidence.matching import ToolMatching
-from workbench.evidence.scoring import SampledLogprobs
+from workbench.evidence.scoring import SampledLogprobs, TokenEntropy
 from workbench.evidence.states import StateIdentity
 from workbench.rollouts import Rollouts
 
@@ -70,6 +71,32 @@ def _gold_probe(sources: Sources) -> Evidence:
     return GoldProbe(sources.policy)
 
 
+def _segment_probe(sources: Sources) -> Evidence:
+    from workbench.evidence.segments import SegmentProbe
+
+    assert sources.policy is not None
+    return SegmentProbe(sources.policy)
+
+
+def _step_probe(sources: Sources) -> Evidence:
+    from workbench.evidence.probes import StepProbe
+
+    assert sources.policy is not None
+    return StepProbe(sources.policy)
+
+
+def _informed(sources: Sources) -> Evidence:
+    from workbench.evidence.informed import InformedLogprobs
+
+    assert sources.policy is not None
+    return InformedLogprobs(sources.policy)
+
+
+def _entropy(sources: Sources) -> Evidence:
+    assert sources.policy is not None
+    return TokenEntropy(sources.policy)
+
+
 def _reference(sources: Sources) -> Evidence:
     assert sources.reference is not None
     return SampledLogprobs(sources.reference, "logprob_ref")
@@ -80,8 +107,24 @@ TABLE: tuple[Row, ...] = (
     Row(("logprob_ref",), "reference", _reference),
     Row(("match_reward", "match_turn_reward"), "", lambda sources: ToolMatching()),
     Row(("outcome",), "", lambda sources: AnswerOutcome()),
+    Row(("token_entropy",), "policy", _entropy),
+    Row(("logprob_informed", "logprob_plain"), "policy", _informed),
+    Row(("segment_gold_logprob", "segment_gold_logprob_start"), "policy", _segment_probe),
+    Row(("step_accuracy", "step_confidence"), "policy", _step_probe),
+    Row(("bad_format",), "", lambda sources: BadFormat()),
     Row(("state",), "", lambda sources: StateIdentity()),
 )
+
+CALLED = "called_"
+"""A column of this beginning says which turns called the tool it goes on with."""
+
+
+def _row(name: str) -> Row | None:
+    """Return the row that gives a column; None if there is none."""
+    if name.startswith(CALLED) and name != CALLED:
+        return Row((name,), "", lambda sources: Called(name.removeprefix(CALLED)))
+    return next((row for row in TABLE if name in row.columns), None)
+
 
 RECORDED = ("outcome", "turn_reward", "state", "agent", "trainable", "truncated", "logprob_old")
 """Columns every set of rollouts carries; where they are unknown, a row of the table may still fill them."""
@@ -124,14 +167,15 @@ def for_recipe(
     read = [name for one in recipes for name in (one.needs if training else one.chain.needs)]
     wanted = dict.fromkeys(name for name in read if not _is_there(name, rollouts))
     sources = Sources(policy, reference, judge, teacher)
-    rows = {name: next((row for row in TABLE if name in row.columns), None) for name in wanted}
+    rows = {name: _row(name) for name in wanted}
     hints = {name: hint for name, row in rows.items() if (hint := _hint(name, row, sources, rollouts))}
     if hints:
         listed = "".join(f"\n  {name}: {hint}" for name, hint in hints.items())
         names = ", ".join(one.name for one in recipes)
         raise MissingEvidence(f"{names}: nothing at hand makes the columns {', '.join(hints)}{listed}", tuple(hints))
-    needed = [row for row in TABLE if any(row is used for used in rows.values())]
-    return [row.make(sources) for row in needed]
+    used = [row for row in rows.values() if row is not None]
+    own = [row for row in used if row not in TABLE]
+    return [row.make(sources) for row in (*(row for row in TABLE if row in used), *own)]
 
 
 def _is_there(name: str, rollouts: Rollouts | None) -> bool:

@@ -177,7 +177,7 @@ def spae(
         potential: column of Phi on steps; None computes it from step_accuracy and step_confidence.
         step: level of the steps: turns, or a unit of tokens.
 
-    Needs: outcome, step_accuracy, step_confidence (evidence: short probes after each step).
+    Needs: outcome, step_accuracy, step_confidence (evidence: short sampled probes and the forced gold answer).
     Holds: a step whose potential is unknown has no credit. f shrinks blame, too.
     Source: arXiv:2601.03823; the potential is the official probe script's. Reconstruction: f and g are from notes by
         others, their scopes and the last standardising (population, eps 1e-8, by tokens) are our reading.

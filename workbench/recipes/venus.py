@@ -59,14 +59,14 @@ def tool_gain(tool: str | None) -> Chain:
 def _broken(at: bool, penalty: float) -> Node:
     """-penalty at the malformed turns: at the last one (True) or at the others."""
     where = ~last() if at else last()
-    return mix(chain(read("malformed", "turn"), forget(equals(0.0)), forget(where)), weights=(-penalty,))
+    return mix(chain(read("bad_format", "turn"), forget(equals(0.0)), forget(where)), weights=(-penalty,))
 
 
 def penalised(reward: Node, answers: bool, penalty: float) -> Node:
     """Replace the reward of malformed turns by -penalty; itself if the penalty is 0."""
     if penalty == 0.0:
         return reward
-    return mix(chain(reward, forget(column("malformed"))), _broken(answers, penalty), unknown="skip")
+    return mix(chain(reward, forget(column("bad_format"))), _broken(answers, penalty), unknown="skip")
 
 
 def magnitude(batch: Batch, x: Credit) -> Tensor:
@@ -159,8 +159,8 @@ def dr_venus(
         floor, most: of the scale.
         kl: weight of the k3 KL to the reference policy; needs the column "logprob_ref" unless 0.
 
-    Needs: gold_logprob, gold_logprob_start (the gold-answer probe), outcome; malformed unless penalty is 0; called_TOOL
-        if there is a tool filter.
+    Needs: gold_logprob, gold_logprob_start (the gold-answer probe), outcome; bad_format unless penalty is 0;
+        called_TOOL if there is a tool filter.
     Holds: an unscored turn takes the credit of the next scored one and adds no discount step; with equal outcomes the
         gains stay alive (the floor). Other tasks of the batch change the scale.
     Source: inclusionAI/DR-Venus, RL/verl/trainer/ppo/info_gain_advantage.py and train_igpo.sh; arXiv:2604.19859.
