@@ -36,9 +36,9 @@ run
 # %% [markdown]
 # ## Monitor
 #
-# A live view with buttons: pause, go on and stop take effect after the step that is going on, and the last checkpoint is
-# there when it says so. Restart the kernel or reload the page, and `Run(path).monitor()` attaches again: all it knows
-# stands in the folder. A click on a rollout opens its credit map, a click on a title says what is measured.
+# A live view with buttons: pause and stop take effect after the step that is going on, with a checkpoint. Restart the
+# kernel or reload the page, and `Run(path).monitor()` attaches again: all it knows stands in the folder. A click on a
+# rollout opens its credit map, a click on a title says what is measured.
 
 # %%
 run.monitor()

@@ -139,7 +139,7 @@ class LineChart {
     this.names = names;
     this.place = el("span", { class: "quiet" });
     this.values = this.series.map(() => el("b"));
-    const several = this.series.filter((one) => !one.thin).length > 1;
+    const several = this.stack || this.series.filter((one) => !one.thin).length > 1;
     const sample = (one) => canvas(this.ctx, (g, w, h) => this.sample(g, w, h, one), { class: "chart-sample", "aria-hidden": "true" });
     const named = (one) => (several && !one.thin ? [sample(one), `${one.name} `] : null);
     fill(this.key, this.series.map((one, i) => el("span", null, named(one), this.values[i])), this.place);

@@ -176,12 +176,13 @@ class Monitor {
   sentence() {
     const { head, ctx, lost, wanted, refused } = this;
     const code = (text) => el("span", { class: "mono" }, text);
-    if (!ctx.live) return [`As it stood at ${ctx.data.made}. `, head.stands, " Pause and stop need a kernel: ", code(head.again)];
+    const start = head.start.length ? [" ", code(head.start[0]), ` ${head.start[1]}`] : null;
+    if (!ctx.live) return [`As it stood at ${ctx.data.made}. `, head.stands, start, head.stands ? " " : "", code(head.again), " shows it live."];
     const gone = "The kernel of this view does not answer: it was restarted, or is gone. The run does not need it; above is how it was. ";
     if (lost) return [gone, code(head.again), " attaches again."];
     const busy = this.late ? " The kernel is busy with a cell, and passes it on when that ends." : "";
     if (wanted) return head.expected[wanted.what] + busy;
-    return [refused, refused ? " " : null, head.stands, this.again.hidden ? null : ` ${head.trust}`];
+    return [refused, refused ? " " : null, head.stands, this.again.hidden ? start : ` ${head.trust}`];
   }
 
   /** Ask the run for something; say at once that it was heard. */

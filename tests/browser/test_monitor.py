@@ -1,4 +1,4 @@
-"""The monitor in a browser: its buttons on a real run, a kernel that restarts, a page that reloads, a file, hostile text."""
+"""The monitor in a browser: buttons on a real run, a kernel restart, a reload, a file, hostile text."""
 
 from __future__ import annotations
 
@@ -206,6 +206,9 @@ def test_buttons_say_at_once_that_they_were_heard_and_the_state_when_it_came(ope
     add(run, BUILD.row(7), "paused")
     assert "It is paused after 8 steps" in until_text(w, said, "It is paused")
 
+    label = page.locator(".chart > canvas").first.get_attribute("aria-label")
+    assert label.endswith(": 8 points; success last 35%")
+
     page.locator(".cw.monitor").focus()
     page.keyboard.press("p")
     until(lambda: run.asked == "run")
@@ -255,7 +258,8 @@ def test_a_file_shows_the_run_as_it_stood(open_page, page_of):
     assert "As it stood at 20" in text(w, ".said") and "goes on from the beginning" in text(w, ".said")
     assert page.get_by_role("button", name="Stop").count() == 0
     labels = [c.get_attribute("aria-label") for c in page.locator(".chart > canvas").all()]
-    assert len(labels) == 6 and labels[0].startswith("Success, mean outcome, 95 % interval: 30 points; success last 100%")
+    assert len(labels) == 6
+    assert labels[0].startswith("Success, mean outcome, 95 % interval: 30 points; success last 100%")
     assert "all failed last 25%" in labels[1] and "last 50" in labels[5]
     w.shot("monitor-light")
     w.theme("dark")

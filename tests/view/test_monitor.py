@@ -150,8 +150,9 @@ def test_a_run_that_ended_says_why_nothing_can_be_asked(make, tmp_path):
     write_json(make([BUILD.row(0)], "stopped").path / "control.json", {"ask": "stop"})
     stopped = Run(tmp_path / "runs" / "grpo-chain-001")
     view = Monitor(stopped)
-    said = view.interactive()["head"]["stands"]
-    assert said.startswith("It stopped after 1 step, before its first step") or "checkpoint" in said
+    head = view.interactive()["head"]
+    assert head["stands"] == "It stopped after 1 step, without a checkpoint."
+    assert head["start"] == [f"workbench.train.resume({str(stopped.path)!r})", "goes on from the beginning."]
     assert "no process works on this run" in view._do({"what": "pause"}, None)["refused"]
     assert view._do({"what": "resume"}, None)["refused"]
     view.resume = lambda path: path.joinpath("resumed").touch()
@@ -195,7 +196,8 @@ def test_tokens_count_those_of_groups_that_were_sampled_anew():
 
 
 def test_what_is_unknown_stays_unknown():
-    rows = [run.clean(BUILD.row(n, outcome=None, seconds=None, tokens_known=None, collapse_causes={})) for n in range(3)]
+    nothing = {"outcome": None, "seconds": None, "tokens_known": None, "collapse_causes": {}}
+    rows = [run.clean(BUILD.row(n, **nothing)) for n in range(3)]
     spent = totals(rows)
     found = points(rows, spent, causes_of(rows), 1)
     assert spent[-1] == {"step": 3, "rollouts": None, "tokens": None, "seconds": None}

@@ -62,7 +62,7 @@ class Seen:
             out: dict[str, Any] = {}
             if anew or len(rows) > before:
                 same = not anew and known == (self.each, self.causes)
-                place = (before - 1) // self.each if same and before else 0
+                place = before // self.each if same else 0
                 out |= {"first": place, "each": self.each, "points": self._points(place)}
             if others:
                 out["rollouts"] = self.watcher.shown

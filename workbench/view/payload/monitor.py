@@ -148,6 +148,7 @@ def head(now: Mapping[str, Any], rows: Sequence[Row], problem: str = "", asked: 
         "notes": now["notes"],
         "can": now["can"],
         "stands": _stands(now, asked) if lives else _over(now),
+        "start": _start(now) if "resume" in now["can"] else [],
         "expected": expected(now),
         "again": f"Run({now['path']!r}).monitor()",
         "trust": "Going on loads the code in its folder: only with runs you trust." if now["ships"] else "",
@@ -174,16 +175,20 @@ def expected(now: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _over(now: Mapping[str, Any]) -> str:
-    """Say why nothing can be asked of a run that ended, and what can be done instead."""
-    saved = f"from step {now['good_step']:,}" if now["good_step"] else "from the beginning"
-    again = f"workbench.train.resume({now['path']!r}) goes on {saved}."
+    """Say why nothing can be asked of a run that ended."""
     done = count(now["step"], "step")
     if now["state"] == "finished":
         return "It is finished: there is nothing to pause or stop."
     if now["state"] == "failed":
-        return f"It failed after {done}: there is nothing to pause or stop. {again}"
-    kept = f"with a checkpoint at step {now['good_step']:,}" if now["good_step"] else "before its first step"
-    return f"It stopped after {done}, {kept}. {again}"
+        return f"It failed after {done}: there is nothing to pause or stop."
+    kept = f"with a checkpoint at step {now['good_step']:,}" if now["good_step"] else "without a checkpoint"
+    return f"It stopped after {done}, {kept}."
+
+
+def _start(now: Mapping[str, Any]) -> list[str]:
+    """Return what to type so that a run that ended goes on, and from where it does."""
+    saved = f"from step {now['good_step']:,}" if now["good_step"] else "from the beginning"
+    return [f"workbench.train.resume({now['path']!r})", f"goes on {saved}."]
 
 
 def panels() -> list[dict[str, Any]]:
