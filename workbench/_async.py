@@ -14,7 +14,8 @@ Result = TypeVar("Result")
 def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
     """Run a coroutine to its end, in a thread of its own if this one already runs a loop (a notebook's does).
 
-    An interrupt from the keyboard cancels the coroutine.
+    An interrupt from the keyboard cancels the coroutine. Its result goes past the loop's task: `asyncio.run`
+    writes the task out as text when it ends, result and all, which for a whole rollout takes a while.
 
     Example:
         >>> async def two():
@@ -22,22 +23,25 @@ def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
         >>> run(two())
         2
     """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(coroutine)
     started: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
+    made: list[Result] = []
 
-    async def main() -> Result:
+    async def main() -> None:
         task = asyncio.current_task()
         assert task is not None
         started.append((asyncio.get_running_loop(), task))
-        return await coroutine
+        made.append(await coroutine)
 
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(main())
+        return made.pop()
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(asyncio.run, main())
         try:
-            return future.result()
+            future.result()
+            return made.pop()
         except KeyboardInterrupt:
             for loop, task in started:
                 loop.call_soon_threadsafe(task.cancel)
