@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from workbench.envs.base import Task
 from workbench.envs.hop import findable
-from workbench.envs.index import Index
+from workbench.envs.index import Index, index_of
 from workbench.envs.lookup import Lookup, lookup_task
 from workbench.envs.splits import split_of
 from workbench.envs.words import CODE, COLOURS, DIGITS, RELATIONS, THINGS, code, fact, query_for, words
@@ -62,7 +62,7 @@ class Chain(Lookup):
 
     def index(self, task: Task) -> Index:
         """Return the task's own facts."""
-        return Index(task.data["facts"])
+        return index_of(tuple(task.data["facts"]))
 
     def _generate(self, split: str, seed: int, number: int) -> Task:
         """Draw until the question belongs to the split and each gold search finds its fact.
@@ -79,7 +79,7 @@ class Chain(Lookup):
             if split_of("chain", things[0], *relations) != split:
                 continue
             task = _task(name, relations, things, self.distractors, rng)
-            if findable(task, Index(task.data["facts"])):
+            if findable(task, self.index(task)):
                 return task
 
 

@@ -6,7 +6,7 @@ import logging
 import re
 import unicodedata
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -55,6 +55,12 @@ class Index:
         scores = self._bm25.get_scores(asked)
         best = (-scores).argsort(kind="stable")[:count]
         return [self.documents[i] for i in best if scores[i] > 0]
+
+
+@lru_cache(maxsize=64)
+def index_of(documents: tuple[str, ...]) -> Index:
+    """Return the index of some documents; those of the last 64 lists are kept, for a task is played many times."""
+    return Index(documents)
 
 
 @cache
