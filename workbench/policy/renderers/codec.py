@@ -32,6 +32,7 @@ class Codec:
 
     def __init__(self, tokenizer: Any):
         self.tokenizer = tokenizer
+        self._bytes: dict[int, bytes] = {}
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Tokenise a text as it stands; `special` reads spelled-out control tokens as such (templates only)."""
@@ -72,6 +73,12 @@ class Codec:
 
     def token_bytes(self, token_id: int) -> bytes:
         """Return the bytes of one token of a byte-level tokenizer; an id outside the vocabulary has none."""
+        found = self._bytes.get(token_id)
+        if found is None:
+            found = self._bytes[token_id] = self._token_bytes(token_id)
+        return found
+
+    def _token_bytes(self, token_id: int) -> bytes:
         token = self.tokenizer.convert_ids_to_tokens(int(token_id))
         if token is None:
             return b""
