@@ -130,9 +130,9 @@ class HFEngine:
     def _prefill_stems(self, prompts: list[tuple[int, ...]]) -> KV | None:
         """Compute prefixes that several prompts share, once each, shortest first; return what all share."""
         for _ in range(4 if self.reuse else 0):  # examples, question, turns: deeper sharing is rare, each costs a pass
-            known = [self.tree.find(p)[0] for p in prompts]
+            known = [self.tree.known(p) for p in prompts]
             found = stems(prompts, known, LEAST_STEM)
-            found = [stem for stem in found if self.tree.find(stem)[0] < len(stem)]
+            found = [stem for stem in found if self.tree.known(stem) < len(stem)]
             if not found:
                 break
             trunk = self._trunk(found)
@@ -164,11 +164,9 @@ class HFEngine:
         """Run the suffixes behind the rows (which grow by them); return the logits of the last `keep` tokens."""
         device = self.shape.device
         width = max(len(s) for s in suffixes)
-        ids = torch.zeros(len(suffixes), width, dtype=torch.long)
-        real = torch.zeros(len(suffixes), width, dtype=torch.bool)
-        for n, suffix in enumerate(suffixes):  # on the right, so that all end in the same column
-            ids[n, width - len(suffix) :] = torch.tensor(suffix, dtype=torch.long)
-            real[n, width - len(suffix) :] = True
+        gaps = [width - len(s) for s in suffixes]  # on the left, so that all end in the same column
+        ids = torch.tensor([[0] * gap + list(s) for gap, s in zip(gaps, suffixes, strict=True)], dtype=torch.long)
+        real = torch.arange(width) >= torch.tensor(gaps)[:, None]
         positions, columns = rows.extend(real.to(device))
         mask = causal_mask(columns, width, self.shape.dtype) if self.shares_trunk else columns.long()
         with attend_with(self.model, rows.trunk) if self.shares_trunk else nullcontext():
@@ -206,10 +204,11 @@ class HFEngine:
             for who, token, lp in zip(alive, tokens.tolist(), chosen, strict=True):
                 samples[who].ids.append(token)
                 samples[who].logprobs.append(min(lp, 0.0))
-            going = [n for n, who in enumerate(alive) if samples[who].ids[-1] not in stops]
+            over = [samples[who].ids[-1] in stops for who in alive]
+            going = [n for n, stopped in enumerate(over) if not stopped]
             last = step + 1 == settings.max_new_tokens
             for n, who in enumerate(alive):
-                if last or n not in going:
+                if last or over[n]:
                     self._remember((*prompts[who], *samples[who].ids[:-1]), rows, n)
             if last or not going:
                 break

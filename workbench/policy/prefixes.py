@@ -67,14 +67,19 @@ class PrefixTree:
 
     def find(self, tokens: Sequence[int]) -> tuple[int, list[KV]]:
         """Return the length of the longest known prefix and its parts, in order."""
+        parts = [node.kv.part(0, shared) for node, shared in self._touched(tokens) if node.kv is not None]
+        return sum(part.tokens for part in parts), parts
+
+    def known(self, tokens: Sequence[int]) -> int:
+        """Return the length of the longest known prefix."""
+        return sum(shared for _, shared in self._touched(tokens))
+
+    def _touched(self, tokens: Sequence[int]) -> Iterator[tuple[_Node, int]]:
+        """Walk along `tokens`; these nodes were used last."""
         self._clock += 1
-        length, parts = 0, []
         for node, shared in self._walk(tokens):
             node.used = self._clock
-            assert node.kv is not None
-            parts.append(node.kv.part(0, shared))
-            length += shared
-        return length, parts
+            yield node, shared
 
     def _walk(self, tokens: Sequence[int]) -> Iterator[tuple[_Node, int]]:
         """Yield the nodes along `tokens` with the number of their tokens that agree."""
@@ -142,6 +147,8 @@ class PrefixTree:
 def common(a: Sequence[int], b: Sequence[int]) -> int:
     """Return how many tokens two sequences share at their start."""
     n = min(len(a), len(b))
+    if a[:n] == b[:n]:  # the rule: a node is passed through whole
+        return n
     return next((i for i in range(n) if a[i] != b[i]), n)
 
 
