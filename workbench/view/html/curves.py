@@ -23,7 +23,7 @@ TICKS = 4
 
 def curves(p: Mapping[str, Any], budget: int = REPR_BYTES) -> Markup:
     """Return the still picture and the last values, from `payload.curves`."""
-    if not any(line["seeds"] for panel in p["panels"] for line in panel["lines"]):
+    if not p["steps"]:
         return frame(heading("Curves"), note("No runs were given, or nothing was measured yet."))
     tall, drawn = svg(p)
     address = "data:image/svg+xml;base64," + base64.b64encode(drawn.encode()).decode()
@@ -42,7 +42,7 @@ def said(p: Mapping[str, Any]) -> str:
     if most < 2:
         line = f"Thick: {thick}. Thin: as measured. " if p["smooth"] > 1 else ""
     place = "" if p["x"] == "step" or most < 2 else f"A mean stands at the seeds' mean {p['x']} of a step. "
-    thinned = f"Every {p['each']:,}th step is drawn; the table and the smoothing use all." if p["each"] > 1 else ""
+    thinned = f"One step in {p['each']:,} is drawn; the table and the smoothing use all." if p["each"] > 1 else ""
     return f"{line}{band}{place}{thinned}{_uneven(p)}".strip()
 
 
@@ -190,7 +190,7 @@ def _band(line: Mapping[str, Any], axis: str, at: Any) -> str:
 
 
 def _path(d: str, look: int, thin: bool = False) -> str:
-    dash = dash_of(look)
+    dash = () if thin else dash_of(look)  # thin dashes of many seeds look like noise
     dashed = f' stroke-dasharray="{" ".join(map(str, dash))}"' if dash else ""
     width = 'stroke-width=".8" stroke-opacity=".5"' if thin else 'stroke-width="2"'
     return f'<path d="{d}" fill="none" stroke="rgb({HUES[look % len(HUES)]})" {width}{dashed}/>' if d else ""
@@ -253,7 +253,7 @@ def _traces(p: Mapping[str, Any], line: Mapping[str, Any], key: str, first: bool
         low, high = ({"x": plain(x[told]), "y": plain(line[k][told]), "line": {"width": 0}} for k in ("low", "high"))
         out += [{**high, **still}, {**low, **still, "fill": "tonexty", "fillcolor": f"rgba({rgb},.16)"}]
     if len(line["seeds"]) > 1 or p["smooth"] > 1:
-        thin = {"line": {"color": f"rgb({rgb})", "width": 0.8, "dash": dash}, "opacity": 0.5}
+        thin = {"line": {"color": f"rgb({rgb})", "width": 0.8}, "opacity": 0.45}
         out += [{"x": plain(s["x"][p["x"]]), "y": plain(s["y"]), **thin, **still} for s in line["seeds"]]
     look = {"line": {"color": f"rgb({rgb})", "width": 2, "dash": dash}, "marker": {"color": f"rgb({rgb})"}}
     hover = f"{p['x']} %{{x}}: %{{y:{'.1%' if share else '.4g'}}}<extra>{name}</extra>"
