@@ -1,12 +1,14 @@
 """The interactive views in a browser, each beside the naive way in the same run.
 
-    python benchmarks/views.py [--quick] [--rounds 5] [--only ab]
+    python benchmarks/views.py [--quick] [--rounds 5] [--only abcde]
 
 (a) 100,000 coloured tokens: the credit map, against one element a token, coloured by its style.
 (b) a heat map of 10,000 rollouts x 20 turns: first paint, and a frame while a brush moves; against a table with one
     cell a turn.
 (c) a million floats from the kernel to the page, there and back by a question in JupyterLab: bytes, against JSON.
 (d) what a widget opens with, against plotly's figure widget.
+(e) a step of a slider in Recompute, five methods on 10,000 rollouts x 20 turns, in JupyterLab: to the new numbers on
+    the screen; against recipes made and computed anew and sent as JSON (`views_recompute.py`).
 
 "First paint" is from the call that mounts the view until the frame in which it has drawn is over. "Brush frame" is the
 work for one move of the pointer and the picture that follows it, of 20 moves the third slowest. The two ways take
@@ -362,7 +364,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tenth of the size")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", default="abcd", help="letters of the parts to run")
+    parser.add_argument("--only", default="abcde", help="letters of the parts to run")
     args = parser.parse_args()
     from playwright.sync_api import sync_playwright
 
@@ -376,6 +378,11 @@ def main() -> None:
         if "c" in args.only:
             ours, naive = transport(browser, small(1_000_000), args.rounds)
             line(f"(c) {small(1_000_000):,} floats to the page", ours, naive, 150)
+        if "e" in args.only:
+            from views_recompute import slider_steps
+
+            ours, naive = map(spread, slider_steps(browser, lab, small(10_000), 20, args.rounds))
+            line(f"(e) a slider's step, {small(10_000):,} rollouts", ours, naive, 100)
         browser.close()
     for kind in ("credit_map", "turn_heat") if "d" in args.only else ():
         sizes = [opening(kind) / 1000, figure_widget() / 1000]

@@ -18,7 +18,9 @@ def _used(key: Tensor, known: Tensor | None, *values: Tensor) -> tuple[Tensor, .
 
 def _gathered(per_segment: Tensor, key: Tensor) -> Tensor:
     """Value of each unit's segment; anything for a unit in none."""
-    return per_segment[key.clamp_min(0)] if len(per_segment) else per_segment.new_zeros(len(key))
+    if not len(per_segment):
+        return per_segment.new_zeros(len(key))
+    return per_segment[key.clamp_min(0) if bool((key < 0).any()) else key]
 
 
 def repeat(x: Tensor, counts: Tensor) -> Tensor:

@@ -49,8 +49,13 @@ def turning(fresh) -> view.Recompute:
 
 def lanes(page, k: int) -> dict[str, str]:
     """What the map says of turn k: a number by method."""
-    said = page.locator(".cw.credit_map .turn").nth(k).locator(".lane").evaluate_all(
-        "all => all.map(l => [l.querySelector('.name').textContent, l.querySelector('.num').textContent])"
+    said = (
+        page.locator(".cw.credit_map .turn")
+        .nth(k)
+        .locator(".lane")
+        .evaluate_all(
+            "all => all.map(l => [l.querySelector('.name').textContent, l.querySelector('.num').textContent])"
+        )
     )
     return dict(said)
 

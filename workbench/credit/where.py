@@ -59,6 +59,8 @@ def _gather(per_set: Tensor, key: Tensor, alone: Any) -> Tensor:
     """Copy a value per peer set to its members; units compared with nobody get `alone`."""
     if not len(per_set):
         return torch.full((len(key),), alone, dtype=per_set.dtype)
+    if not bool((key < 0).any()):
+        return per_set[key]
     return torch.where(key >= 0, per_set[key.clamp_min(0)], torch.full((), alone, dtype=per_set.dtype))
 
 

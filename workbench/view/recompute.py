@@ -54,16 +54,19 @@ class Now(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """The rollouts of one group, which trajectories of the batch they are, the one shown, what makes its methods."""
+    """The rollouts of one group, which of the batch they are, the one shown, what makes its methods, units by level."""
 
     rollouts: Rollouts
     inside: torch.Tensor
     n: int
     method: Callable[[str, Coded], dict[str, Any]]
+    units: dict[str, torch.Tensor]
 
     def of(self, credit: Credit, batch: Batch) -> Credit:
         """Return the credit of these rollouts alone."""
-        use = self.inside[batch.up(credit.level, "trajectory")]
+        if credit.level not in self.units:  # the same at every step
+            self.units[credit.level] = torch.nonzero(self.inside[batch.up(credit.level, "trajectory")]).flatten()
+        use = self.units[credit.level]
         dropped = None if credit.dropped is None else credit.dropped[use]
         return replace(credit, values=credit.values[use], known=credit.known[use], dropped=dropped)
 
@@ -171,7 +174,7 @@ class Recompute(View):
             inside = torch.zeros(len(self.rollouts), dtype=torch.bool)
             inside[kept] = True
             here = self.rollouts[kept]
-            shown = Cut(here, inside, payload.position(here, identity), methods_of(here, identity))
+            shown = Cut(here, inside, payload.position(here, identity), methods_of(here, identity), {})
             self._cuts = {identity: shown}  # one is on the screen
         return self._cuts[identity]
 
