@@ -175,7 +175,10 @@ export function countMarks(data, order, panels) {
   }
   const at = (code) => found[code + CODE.beyond];
   const sum = (from, to) => found.subarray(from, to).reduce((x, y) => x + y, 0);
-  return { "+": sum(CODE.beyond + 1, 2 * CODE.beyond + 1), "-": sum(0, CODE.beyond), z: at(CODE.z), u: at(CODE.u), d: at(CODE.d), n: at(CODE.n), beyond: at(CODE.beyond) + at(-CODE.beyond) };
+  const [plus, minus] = [sum(CODE.beyond + 1, 2 * CODE.beyond + 1), sum(0, CODE.beyond)];
+  return {
+    "+": plus, "-": minus, z: at(CODE.z), u: at(CODE.u), d: at(CODE.d), n: at(CODE.n), beyond: at(CODE.beyond) + at(-CODE.beyond),
+  };
 }
 
 /**

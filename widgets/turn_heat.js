@@ -1,13 +1,22 @@
 // Many rollouts x turns on one canvas: order, group, brush, a cursor with words, and the credit map of one rollout below.
 
-import { button, canvas, choice, count, digits, el, fill, fold, keys, LETTERS, many, number, oneLine, plain, ruler, switcher, visible, worded } from "./core.js";
-import { beyond, blockExpression, cellAt, codes, countMarks, GROUPS, meansByTurn, NONE, rampCodes, rowsOf, rowsText, shownMethods, shownRollouts, SORTS, start, textList } from "./heat_rows.js";
+import {
+  button, canvas, choice, count, digits, el, fill, fold, keys, LETTERS, many, number, oneLine, plain, ruler, switcher, visible,
+  worded,
+} from "./core.js";
+import {
+  beyond, blockExpression, cellAt, codes, countMarks, GROUPS, meansByTurn, NONE, rampCodes, rowsOf, rowsText, shownMethods,
+  shownRollouts, SORTS, start, textList,
+} from "./heat_rows.js";
 import { draw, drawMini, GAP, GUTTER, HEAD, STRIP } from "./heat_draw.js";
 
 const TALLEST = 480;
 const HEIGHTS = [1, 2, 3, 5, 8, 12, 16, 22];
 const PAIRS = 20000; // cells that are named one by one in a selection; of more, rollouts and an expression
-const MARKS = [["+", "positive", "p9"], ["-", "negative", "m9"], ["z", "zero", "zero"], ["u", "unknown", "hatch"], ["d", "dropped", "dashed"], ["n", "not trained", "faint"], ["beyond", "beyond the scale", "p16 cut"]];
+const MARKS = [
+  ["+", "positive", "p9"], ["-", "negative", "m9"], ["z", "zero", "zero"], ["u", "unknown", "hatch"],
+  ["d", "dropped", "dashed"], ["n", "not trained", "faint"], ["beyond", "beyond the scale", "p16 cut"],
+];
 
 const short = (text, limit = 24) => oneLine(visible(text), limit);
 
@@ -134,14 +143,17 @@ class Heat {
     this.found.value = String(state.find ?? "");
     const only = [["all", "all rollouts"], ["selected", "what is selected"], ...GROUPS.map((kind) => [kind, `${kind} groups`])];
     const show = choice("Show", only, only.some(([key]) => key === state.only) ? state.only : "all", (v) => this.update({ only: v }));
-    const group = (words, nodes) => el("span", { class: "control", role: "group", "aria-label": words }, el("span", null, words), el("div", { class: "switch" }, nodes));
+    const group = (words, nodes) => el("span", { class: "control", role: "group", "aria-label": words },
+      el("span", null, words), el("div", { class: "switch" }, nodes));
     const several = data.methods.length > 1 ? [
       this.methodChoice(group),
       switcher("Scale", [["", "shared"], ["own", "own"]], state.own ? "own" : "", (v) => this.update({ own: v ? true : null })),
-      choice("Disagreement", [["", "not drawn"], ...Object.keys(data.apart).map((key) => [key, `by ${key}`])], state.apart ?? "", (v) => this.update({ apart: v || null })),
+      choice("Disagreement", [["", "not drawn"], ...Object.keys(data.apart).map((key) => [key, `by ${key}`])],
+        state.apart ?? "", (v) => this.update({ apart: v || null })),
     ] : [];
     fill(this.tools, order, el("span", { class: "switch" }, this.toggles.slice(0, 2)), show,
-      el("label", { class: "control" }, el("span", null, "Find"), this.found), group("Rows", [button("lower", () => this.taller(-1)), button("taller", () => this.taller(1))]), several);
+      el("label", { class: "control" }, el("span", null, "Find"), this.found),
+      group("Rows", [button("lower", () => this.taller(-1)), button("taller", () => this.taller(1))]), several);
     this.pressed();
   }
 
@@ -230,7 +242,8 @@ class Heat {
     const from = start(this.data, n);
     const to = this.data.ends[n];
     const shift = from - this.data.first[n];
-    if (Array.isArray(this.span)) this.cells.fill(1, Math.max(from, Math.min(to, this.span[0] + shift)), Math.max(from, Math.min(to, this.span[1] + shift + 1)));
+    const inside = (k) => Math.max(from, Math.min(to, k + shift));
+    if (Array.isArray(this.span)) this.cells.fill(1, inside(this.span[0]), inside(this.span[1] + 1));
     else this.cells.fill(1, from, to);
   }
 
@@ -346,12 +359,14 @@ class Heat {
     const k = cellAt(data, n, turn);
     const last = data.first[n] + data.ends[n] - start(data, n) - 1;
     const credit = k < 0 ? "no such turn in this rollout" : this.credits.map((panel) => this.said(panel, k)).join(", ");
-    const apart = k < 0 ? [] : Object.entries(data.apart).filter(([, found]) => found.turn[k] !== NONE).map(([key, found]) => `${key} ${(found.turn[k] / (NONE - 1)).toFixed(2)}`);
+    const known = k < 0 ? [] : Object.entries(data.apart).filter(([, found]) => found.turn[k] !== NONE);
+    const apart = known.map(([key, found]) => `${key} ${(found.turn[k] / (NONE - 1)).toFixed(2)}`);
     const where = [
       `${many(this.place[n] + 1)} of ${many(this.order.length)}`, `group ${short(this.groups(data.group[n]), 40)}`,
       `outcome ${plain(data.outcome[n])}${data.truncated[n] ? ", truncated" : ""}`, `turn ${turn} (its last is ${last})`,
     ];
-    fill(this.readout, el("strong", null, short(this.ids(n), 60)), el("span", null, ` · ${where.join(" · ")}: ${credit}`, apart.length ? ` · disagreement by ${apart.join(", by ")}` : null),
+    fill(this.readout, el("strong", null, short(this.ids(n), 60)), 
+      el("span", null, ` · ${where.join(" · ")}: ${credit}`, apart.length ? ` · disagreement by ${apart.join(", by ")}` : null),
       k >= 0 && this.texts(k) ? el("span", { class: "quiet" }, ` · ${this.texts(k)}`) : null);
   }
 
@@ -360,10 +375,15 @@ class Heat {
     const { scale } = this.data;
     const found = countMarks(this.data, this.order, this.credits);
     const rulers = this.state.own ? this.credits.map(({ name, full }) => el("span", null, `${short(name)} `, ruler(full))) : ruler(scale.full);
-    const origin = this.state.own ? "each method on a scale of its own: colours do not compare" : `one scale for all methods, ${scale.given ? "as asked for" : "98th percentile of the non-zero credits"}`;
-    const marks = MARKS.map(([key, words, look]) => el("span", null, el("span", { class: `sample ${look}` }), `${words} `, el("span", { class: "quiet" }, many(found[key]))));
-    fill(this.legend, el("div", { class: "scales" }, rulers, el("span", { class: "quiet" }, origin, this.panels.length > this.credits.length ? "; ≠: disagreement, 0 clear to 1 grey" : null)), el("div", { class: "marks" }, marks));
-    this.canvas.setAttribute("aria-label", `Heat map of ${count(this.order.length, "rollout")} by ${count(this.data.width, "turn")}; its marks are counted below`);
+    const origin = this.state.own
+      ? "each method on a scale of its own: colours do not compare"
+      : `one scale for all methods, ${scale.given ? "as asked for" : "98th percentile of the non-zero credits"}`;
+    const marks = MARKS.map(([key, words, look]) => el("span", null,
+      el("span", { class: `sample ${look}` }), `${words} `, el("span", { class: "quiet" }, many(found[key]))));
+    const grey = this.panels.length > this.credits.length ? "; ≠: disagreement, 0 clear to 1 grey" : null;
+    fill(this.legend, el("div", { class: "scales" }, rulers, el("span", { class: "quiet" }, origin, grey)), el("div", { class: "marks" }, marks));
+    this.canvas.setAttribute("aria-label",
+      `Heat map of ${count(this.order.length, "rollout")} by ${count(this.data.width, "turn")}; its marks are counted below`);
   }
 
   /** What is selected, in words and as an expression. */
@@ -373,16 +393,19 @@ class Heat {
     if (!rows) {
       const hidden = data.count - this.order.length;
       const left = hidden ? ` shown, ${many(hidden)} filtered out` : "";
-      fill(this.chosen, el("p", { class: "note" }, `${count(this.order.length, "rollout")}${left}, up to ${count(data.width, "turn")}. Drag to select, click to open.`));
+      fill(this.chosen, el("p", { class: "note" },
+        `${count(this.order.length, "rollout")}${left}, up to ${count(data.width, "turn")}. Drag to select, click to open.`));
       return;
     }
     const groups = new Set(data.group.filter((_, n) => this.rows[n])).size;
     const turns = !Array.isArray(span) ? "" : span[0] === span[1] ? `, turn ${span[0]}` : `, turns ${span[0]} to ${span[1]}`;
     const cells = this.cells.reduce((a, b) => a + b, 0);
-    const means = this.credits.map(({ name, means: all }) => `${short(name)} ${Number.isNaN(all.at(-1)) ? "no credit" : number(all.at(-1), digits(data.scale.full))}`);
+    const means = this.credits.map(({ name, means: all }) =>
+      `${short(name)} ${Number.isNaN(all.at(-1)) ? "no credit" : number(all.at(-1), digits(data.scale.full))}`);
     const expression = this.ctx.selection?.expression;
     fill(this.chosen, el("div", { class: "tools" },
-      el("span", null, el("strong", null, "Selected"), ` ${count(rows, "rollout")} in ${count(groups, "group")}${turns}: ${count(cells, "cell")}; mean ${means.join(", ")}`),
+      el("span", null, el("strong", null, "Selected"),
+        ` ${count(rows, "rollout")} in ${count(groups, "group")}${turns}: ${count(cells, "cell")}; mean ${means.join(", ")}`),
       this.state.only === "selected" ? null : button("show only these", () => this.update({ only: "selected" })), button("clear", () => this.nothing())),
     expression ? el("p", { class: "mono expression", title: "for frame.query(...)" }, short(expression, 240)) : null);
   }
