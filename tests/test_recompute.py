@@ -139,7 +139,8 @@ def test_a_scan_is_the_loop_to_the_last_bit_whatever_way_it_is_laid_out(lengths:
     random = torch.Generator().manual_seed(1)
     key = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
     x = torch.randn(len(key), generator=random).double().requires_grad_()
-    for factor in (torch.rand(len(key), generator=random).double(), torch.full((len(key),), 0.0, dtype=torch.float64)):
+    one = torch.tensor(0.3, dtype=torch.float64)
+    for factor in (torch.rand(len(key), generator=random).double(), torch.zeros_like(x), one.expand(len(key))):
         y = backward_scan(x, key, factor)
         assert torch.equal(y, scan_by_loop(x.detach(), key, factor))
         (gradient,) = torch.autograd.grad(y.sum(), x)

@@ -6,6 +6,8 @@ Axis letters: n units, S segments. `key [n]` says which segment a unit belongs t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -181,22 +183,24 @@ DENSE = 4  # a table of runs x places may be so many times larger than what it h
 
 
 def _scan_rows(x: Tensor, factor: Tensor, ends: Tensor, lengths: Tensor, longest: int) -> Tensor:
-    """`backward_scan` on a table, one row for all last units, one for those before them, ...: rows lie in one piece."""
+    """`backward_scan` on a table, a row for all last units, a row for those before them, ...: rows lie in one piece."""
     runs = len(ends)
+    same = factor.stride() == (0,)  # one number, expanded
     if runs * longest == len(x):  # all of one length: the table is a transpose
-        xs, fs = (v.view(runs, longest).t().flip(0).contiguous() for v in (x, factor))
-        return _rows_up(xs, fs).flip(0).t().reshape(-1)
+        xs = x.view(runs, longest).t().contiguous().unbind()
+        fs = factor[:1].expand(longest) if same else factor.view(runs, longest).t().contiguous()
+        return torch.stack(_rows_up(xs[::-1], fs.unbind()[::-1])[::-1]).t().reshape(-1)
     run = repeat(torch.arange(runs), lengths)
     cell = (ends[run] - torch.arange(len(x))) * runs + run
-    xs, fs = (v.new_zeros(longest * runs).index_put((cell,), v).view(longest, runs) for v in (x, factor))
-    return _rows_up(xs, fs).view(-1)[cell]
+    xs, fs = (v.new_zeros(longest * runs).index_put((cell,), v).view(longest, runs).unbind() for v in (x, factor))
+    return torch.stack(_rows_up(xs, fs)).view(-1)[cell]
 
 
-def _rows_up(xs: Tensor, fs: Tensor) -> Tensor:
+def _rows_up(xs: Sequence[Tensor], fs: Sequence[Tensor]) -> list[Tensor]:
     rows = [xs[0]]
     for x, f in zip(xs[1:], fs[1:], strict=True):
         rows.append((x + f * rows[-1]).to(x.dtype))
-    return torch.stack(rows)
+    return rows
 
 
 def next_known(x: Tensor, known: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
