@@ -57,7 +57,13 @@ SHOW = "{kind}(rollouts, methods, scale=2.0).live()"
 
 # From the hand's move to the frame in which the new numbers are, for one widget of the notebook.
 STEPS = """async ([which, values]) => {
-  const all = (root) => [...root.querySelectorAll('*')].flatMap(e => e.shadowRoot ? [e.shadowRoot, ...all(e.shadowRoot)] : []);
+  const all = (root) =>
+    [...root.querySelectorAll('*')].flatMap(e => e.shadowRoot ? [e.shadowRoot, ...all(e.shadowRoot)] : []);
+  const turn = () => new Promise(done => {
+    const channel = new MessageChannel();
+    channel.port1.onmessage = done;
+    channel.port2.postMessage(0);
+  });
   const root = all(document).map(s => s.querySelector('.cw.recompute')).filter(Boolean)[which];
   const slider = root.querySelector('input[type=range]');
   const spent = [];
@@ -66,9 +72,9 @@ STEPS = """async ([which, values]) => {
     slider.value = value;
     slider.dispatchEvent(new Event('input'));
     const shown = JSON.stringify({gamma: Number(slider.value)});
-    while (root.dataset.step !== shown) await new Promise(r => { const c = new MessageChannel(); c.port1.onmessage = r; c.port2.postMessage(0); });
+    while (root.dataset.step !== shown) await new Promise(done => setTimeout(done, 1));
     await new Promise(requestAnimationFrame);
-    await new Promise(r => { const c = new MessageChannel(); c.port1.onmessage = r; c.port2.postMessage(0); });
+    await turn();
     spent.push(performance.now() - began);
     await new Promise(r => setTimeout(r, 30));
   }

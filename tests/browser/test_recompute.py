@@ -90,7 +90,8 @@ STAND_IN = """async ([script, data, state]) => {
   const bytes = (text) => new DataView(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer);
   const {default: {render}} = await import(URL.createObjectURL(new Blob([script], {type: 'text/javascript'})));
   const heard = {}, place = document.createElement('div');
-  const values = {kind: 'recompute', name: 'turning', title: 'Recompute', link: 'test', data: bytes(data), state, live: null};
+  const named = {kind: 'recompute', name: 'turning', title: 'Recompute', link: 'test'};
+  const values = {...named, data: bytes(data), state, live: null};
   const send = async ({ask, id, args}) => {
     const answer = JSON.parse(await window.python(ask, JSON.stringify(args)));
     if (answer.error) heard['msg:custom']({id, error: answer.error});

@@ -43,7 +43,7 @@ PEERS = 64  # rollouts of the group one can choose from
 
 
 class Now(NamedTuple):
-    """All methods with knobs and edits as they stand: batch, recipes, credits by method, why one could not be turned."""
+    """All methods with knobs and edits as they stand; `problems` says why a method could not be turned."""
 
     batch: Batch
     settings: Mapping[str, Any]
@@ -74,8 +74,8 @@ class Cut(NamedTuple):
 class Recompute(View):
     """A credit map whose methods can be turned: sliders on their parameters, edits of any reward.
 
-    All methods are computed again on all rollouts, in the kernel; the page gets the rollout it shows. Without a kernel it
-    is the credit map, and says so.
+    All methods are computed again on all rollouts, in the kernel; the page gets the rollout it shows. Without a kernel
+    it is the credit map, and says so.
 
     Args:
         rollouts: with the columns the recipes need.

@@ -1,4 +1,4 @@
-"""What the panel of knobs shows: which method has which knob with which value, which rewards can be edited, the code."""
+"""What the panel of knobs shows: which method has which knob with which value, rewards that can be edited, the code."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def panel(recipes: Mapping[str, Recipe]) -> list[dict[str, Any]]:
     """Return the knobs that some recipe has, in the order a screen shows them.
 
     Returns:
-        per knob `name`, `title`, `says`, `choices` (names; empty for a number), `low`, `high`, `step`, `own` (method and
-        its values in words, for those that have it), `without` (methods that lack it) and `start`, where a slider stands
-        while nothing is turned.
+        per knob `name`, `title`, `says`, `choices` (names; empty for a number), `low`, `high`, `step`, `own` (method
+        and its values in words, for those that have it), `without` (methods that lack it) and `start`, where a slider
+        stands while nothing is turned.
     """
     own = {name: knobs(recipe) for name, recipe in recipes.items()}
     return [_knob(knob, own) for knob in KNOBS if any(knob.name in has for has in own.values())]
