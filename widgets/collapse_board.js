@@ -1,6 +1,6 @@
 // Where the signal dies: collapsed groups by cause over steps, measures against thresholds, and the groups behind a step.
 
-import { button, canvas, count, el, fill, fold, keys, oneLine, plain } from "./core.js";
+import { button, canvas, count, el, fill, fold, keys, oneLine, plain, visible } from "./core.js";
 import { amount, known, lineChart, share, ticks, together } from "./charts.js";
 
 const [EDGE, RIGHT, TOP, FOOT] = [44, 10, 8, 20];
@@ -40,7 +40,7 @@ class Board {
 
   everything() {
     const { data, ctx } = this;
-    fill(this.title, data.name || "Collapse of groups", " ", el("span", { class: "quiet" },
+    fill(this.title, visible(data.name || "Collapse of groups"), " ", el("span", { class: "quiet" },
       data.one ? `one batch of ${count(sum(data.count), "group")}` : `${data.name ? "collapse of groups, " : ""}${count(data.steps, "step")}`));
     if (ctx.live && !data.one) this.title.append(" ", button("look again", () => this.again()));
     const beyond = data.tiles.filter((t) => t.state === "beyond");
@@ -56,7 +56,7 @@ class Board {
   get data() { return this.ctx.data; }
 
   async again() {
-    try { this.ctx.data = await this.ctx.ask("again"); this.everything(); } catch (error) { fill(this.say, error.message); }
+    try { this.ctx.data = await this.ctx.ask("again"); this.everything(); } catch (error) { fill(this.say, visible(error.message)); }
   }
 
   // -- causes over steps ------------------------------------------------------------------------------------------------
@@ -70,24 +70,32 @@ class Board {
       const groups = cause ? cause.groups : data.groups_alive;
       const node = button("", () => this.cause(name), { "aria-pressed": "false", title: cause ? cause.fix : "outcomes differ" });
       node.cause = name;
-      fill(node, this.swatch(cause), `${oneLine(name, 40)} `, el("span", { class: "quiet" }, groups.toLocaleString("en")));
+      fill(node, this.swatch(cause), visible(`${oneLine(name, 40)} `), el("span", { class: "quiet" }, groups.toLocaleString("en")));
       return node;
     });
     this.fix = el("p", { class: "note" });
     const legend = el("div", { class: "legend", role: "group", "aria-label": "groups by cause" }, this.legend);
     if (data.one) { fill(this.top, legend, this.fix, this.chance()); return; }
     this.canvas = canvas(ctx, (g, w, h, ink) => this.draw(g, w, h, ink), { role: "img" });
-    this.stack = el("div", { class: "stack", tabindex: "0", role: "group", "aria-label": "Collapsed groups by cause. Arrow keys read the steps, Enter opens the groups of one." }, this.canvas);
+    const help = "Collapsed groups by cause. Arrow keys read the steps, Enter opens the groups of one.";
+    this.stack = el("div", { class: "stack", tabindex: "0", role: "group", "aria-label": help }, this.canvas);
     this.canvas.addEventListener("pointermove", (e) => this.point(this.under(e.offsetX)));
     this.canvas.addEventListener("click", (e) => this.click(e.offsetX, e.offsetY));
     this.canvas.setAttribute("aria-label", `Share of collapsed groups by cause at ${count(data.last.length, "point")}; the line below says each.`);
     const each = data.each > 1 ? ` Each bar stands for ${data.each} steps.` : "";
-    const kept = data.kept.length ? ` Ticks below: ${count(data.kept.length, "step")} whose rollouts were kept; click one to open its groups.` : " No rollouts were kept, so no groups can be opened (`keep_every` of the plan).";
-    fill(this.top, legend, this.fix, this.stack, el("p", { class: "note" }, `Share of all groups; dashed: the forecast p^G + (1 − p)^G at the step's success rate.${each}${kept}`));
+    const kept = data.kept.length
+      ? `Ticks below: ${count(data.kept.length, "step")} whose rollouts were kept; click one to open its groups.`
+      : "No rollouts were kept, so no groups can be opened (`keep_every` of the plan).";
+    const what = "Share of all groups; dashed: the forecast p^G + (1 − p)^G at the step's success rate.";
+    fill(this.top, legend, this.fix, this.stack, el("p", { class: "note" }, `${what}${each} ${kept}`));
   }
 
   swatch(cause) {
-    const draw = (g, w, h) => { if (cause) { g.fillStyle = paint(g, cause); g.fillRect(0, 0, w, h); } else { g.strokeStyle = "rgba(128,128,128,.8)"; g.strokeRect(0.5, 0.5, w - 1, h - 1); } };
+    const draw = (g, w, h) => {
+      Object.assign(g, { fillStyle: cause ? paint(g, cause) : "transparent", strokeStyle: "rgba(128,128,128,.8)" });
+      g.fillRect(0, 0, w, h);
+      if (!cause) g.strokeRect(0.5, 0.5, w - 1, h - 1);
+    };
     return canvas(this.ctx, draw, { class: "swatch", "aria-hidden": "true" });
   }
 
@@ -96,9 +104,10 @@ class Board {
     const [tall, n] = [height - TOP - FOOT, data.last.length];
     this.wide = (width - EDGE - RIGHT) / n;
     const y = (v) => TOP + tall * (1 - v);
-    Object.assign(g, { font: "11px system-ui, -apple-system, sans-serif", fillStyle: ink, strokeStyle: GRID, textBaseline: "middle", textAlign: "right", lineWidth: 1 });
+    g.font = "11px system-ui, -apple-system, sans-serif";
+    Object.assign(g, { fillStyle: ink, strokeStyle: GRID, textBaseline: "middle", textAlign: "right", lineWidth: 1 });
     for (const v of [0, 0.25, 0.5, 0.75, 1]) {
-      g.beginPath(); g.moveTo(EDGE, Math.round(y(v)) + 0.5); g.lineTo(width - RIGHT, Math.round(y(v)) + 0.5); g.stroke();
+      g.fillRect(EDGE, Math.round(y(v)), width - RIGHT - EDGE, 0.25);
       if (v % 0.5 === 0) g.fillText(share(v), EDGE - 6, y(v));
     }
     const chosen = this.ctx.state.cause;
@@ -119,7 +128,11 @@ class Board {
     Object.assign(g, { strokeStyle: ink, lineWidth: 1.6 });
     g.setLineDash([4, 2]);
     g.beginPath();
-    for (let k = 0; k < n; k++) if (known(forecast[k])) { g.moveTo(EDGE + k * this.wide, y(forecast[k])); g.lineTo(EDGE + (k + 1) * this.wide, y(forecast[k])); }
+    for (let k = 0; k < n; k++) {
+      if (!known(forecast[k])) continue;
+      g.moveTo(EDGE + k * this.wide, y(forecast[k]));
+      g.lineTo(EDGE + (k + 1) * this.wide, y(forecast[k]));
+    }
     g.stroke();
     g.setLineDash([]);
     this.marks(g, height, tall, ink);
@@ -178,7 +191,9 @@ class Board {
     const [first, last] = [data.first[k], data.last[k]];
     const step = first === last ? `step ${last.toLocaleString("en")}` : `steps ${first.toLocaleString("en")} to ${last.toLocaleString("en")}`;
     const none = data.count[k] ? "no group collapsed" : "no group counted";
-    fill(this.say, `${step}: ${count(data.count[k], "group")}; ${parts.join(", ") || none}; forecast ${share(forecast[k])}${this.stepAt(k) ? "; rollouts kept" : ""}`);
+    const kept = this.stepAt(k) ? "; rollouts kept" : "";
+    const words = `${step}: ${count(data.count[k], "group")}; ${parts.join(", ") || none}; forecast ${share(forecast[k])}${kept}`;
+    fill(this.say, visible(words));
   }
 
   /** The kept step a point stands for, the last of several; null if none was kept. */
@@ -203,7 +218,7 @@ class Board {
     const { cause } = this.ctx.state;
     for (const node of this.legend || []) node.setAttribute("aria-pressed", String(node.cause === cause));
     const found = this.data.causes.find((c) => c.name === cause);
-    fill(this.fix || el("p"), found ? `${oneLine(found.name, 40)}: ${found.fix || "no advice"}.` : "");
+    fill(this.fix || el("p"), found ? visible(`${oneLine(found.name, 40)}: ${found.fix || "no advice"}.`) : "");
     this.canvas?.redraw();
   }
 
@@ -212,9 +227,10 @@ class Board {
     const { chance } = this.data;
     if (!chance) return el("p", { class: "note" }, "Outcomes are not only 0 and 1, or none is known: no forecast P(dead) = p^G + (1 − p)^G.");
     const row = (name, f) => el("tr", null, el("th", { scope: "row" }, name), chance.sizes.map((s) => el("td", { class: "n" }, f(s))));
-    return el("div", { class: "wide" }, el("p", { class: "sub" }, "How likely a group is dead"),
-      el("table", null, el("tbody", null, row("rollouts a group, G", (s) => s.members), row("groups here", (s) => s.groups), row("P(dead)", (s) => share(s.dead)))),
-      el("p", { class: "note" }, `P(dead) = p^G + (1 − p)^G with p = ${plain(chance.p, 3)}, the share of rollouts that succeed here; where tasks differ in difficulty, more groups die.`));
+    const rows = [row("rollouts a group, G", (s) => s.members), row("groups here", (s) => s.groups), row("P(dead)", (s) => share(s.dead))];
+    const p = `P(dead) = p^G + (1 − p)^G with p = ${plain(chance.p, 3)}, the share of rollouts that succeed here; `;
+    return el("div", { class: "wide" }, el("p", { class: "sub" }, "How likely a group is dead"), el("table", null, el("tbody", null, rows)),
+      el("p", { class: "note" }, `${p}where tasks differ in difficulty, more groups die.`));
   }
 
   // -- measures -----------------------------------------------------------------------------------------------------------
@@ -225,7 +241,8 @@ class Board {
     fill(this.tiles, data.tiles.length ? el("p", { class: "sub" }, "Measures") : null, el("div", { class: "tiles" }, data.tiles.map((t) => {
       const means = fold("what it is", () => [el("p", null, t.what), t.equation ? el("p", { class: "mono" }, t.equation) : null,
         el("p", null, el("b", null, "If not: "), t.bad)].filter(Boolean));
-      const verdict = el("div", { class: "verdict" }, el("p", { class: t.state }, t.state === "beyond" ? "! " : "", t.verdict), el("p", { class: "quiet" }, `Good: ${t.good}`));
+      const stands = el("p", { class: t.state }, t.state === "beyond" ? "! " : "", t.verdict);
+      const verdict = el("div", { class: "verdict" }, stands, el("p", { class: "quiet" }, `Good: ${t.good}`));
       if (data.one || data.last.length < 2) return el("div", { class: "tile" }, el("div", { class: "chart-title" }, t.title), this.numbers(t), verdict, means);
       const rules = [t.to, t.from].filter((v) => v !== null).map((v, i) => ({ y: v, words: i ? "" : `threshold ${said(t)(v)}` }));
       const series = [{ name: t.title, y: t.y, low: t.low, high: t.high }];
@@ -239,21 +256,22 @@ class Board {
   numbers(t) {
     const methods = Object.entries(t.methods || {});
     if (methods.length < 2) return el("div", { class: "number" }, said(t)(t.now));
-    return el("table", null, el("tbody", null, methods.map(([name, v]) => el("tr", null, el("th", { scope: "row" }, oneLine(name, 40)), el("td", { class: "n" }, said(t)(v))))));
+    const row = ([name, v]) => el("tr", null, el("th", { scope: "row" }, oneLine(name, 40)), el("td", { class: "n" }, said(t)(v)));
+    return el("table", null, el("tbody", null, methods.map(row)));
   }
 
   // -- what is behind a step ------------------------------------------------------------------------------------------------
 
   async open(step, keep = true) {
     const { data, ctx } = this;
-    if (!data.kept.length && data.one) return;
     this.shut();
     if (step === null || step === undefined) {
       this.step = null;
       ctx.remember({ step: null, group: null, open: null });
       const steps = data.kept.slice(-12).map((s) => s.toLocaleString("en")).join(", ");
-      fill(this.behind, el("p", { class: "note", role: "status" }, data.kept.length
-        ? `The rollouts of this step were not kept, so its groups cannot be opened. Kept: ${data.kept.length > 12 ? "… " : ""}${steps}.` : "No rollouts were kept of this run, so its groups cannot be opened."));
+      const kept = data.kept.length ? ` Kept: ${data.kept.length > 12 ? "… " : ""}${steps}.` : " None were, of this run.";
+      const text = `The rollouts of this step were not kept, so its groups cannot be opened.${kept}`;
+      fill(this.behind, el("p", { class: "note", role: "status" }, text));
       return;
     }
     this.step = step;
@@ -264,9 +282,10 @@ class Board {
       data.groups[step] ??= ctx.live ? (await ctx.ask("groups", { step })).groups : undefined;
       if (this.step !== step) return;
       if (data.groups[step]) this.listGroups();
-      else fill(line, data.unread[step] ? `The rollouts of step ${step} cannot be read: ${data.unread[step]}` : `This file has not the groups of step ${step}, only of the newest that were kept; with a kernel, .live() opens any.`);
+      else if (data.unread[step]) fill(line, visible(`The rollouts of step ${step} cannot be read: ${data.unread[step]}`));
+      else fill(line, `This file has not the groups of step ${step}, only of the newest that were kept; with a kernel any opens.`);
     } catch (error) {
-      fill(line, error.message);
+      fill(line, visible(error.message));
     }
   }
 
@@ -280,10 +299,12 @@ class Board {
     const head = ["group", "cause", ...methods.map((m) => oneLine(m, 24)), "P(dead)", "outcomes"];
     const words = data.one ? "Groups" : `Groups of step ${step.toLocaleString("en")}`;
     this.rows = this.shown.map((g) => this.row(g, methods));
-    this.table = el("table", { class: "groups" }, el("thead", null, el("tr", null, head.map((h) => el("th", { scope: "col" }, h)))), el("tbody", null, this.rows));
+    const heads = el("tr", null, head.map((h) => el("th", { scope: "col" }, h)));
+    this.table = el("table", { class: "groups" }, el("thead", null, heads), el("tbody", null, this.rows));
     const hidden = data.one && data.hidden ? ` ${count(data.hidden, "more group")} not listed.` : "";
     const close = data.one ? null : button("close", () => this.closeStep());
-    const filter = cause ? el("span", { class: "quiet" }, `only ${oneLine(cause, 40)}: ${this.shown.length} of ${all.length}`) : el("span", { class: "quiet" }, `${dead} of ${count(all.length, "group")} cannot be told apart by outcome.${hidden}`);
+    const filter = el("span", { class: "quiet" }, cause ? `only ${oneLine(String(cause), 40)}: ${this.shown.length} of ${all.length}`
+      : `${dead} of ${count(all.length, "group")} cannot be told apart by outcome.${hidden}`);
     fill(this.behind, el("div", { class: "tools" }, el("strong", null, words), filter, cause ? button("all causes", () => this.cause(cause)) : null, close),
       all.length ? el("div", { class: "wide" }, this.table) : el("p", { class: "note" }, "No groups here."));
     this.mark();
@@ -310,7 +331,8 @@ class Board {
     if (!row || again) { this.ctx.remember({ group: null, open: null }); return; }
     row.open.setAttribute("aria-expanded", "true");
     const list = g.rollouts.map((r) => {
-      const node = button(`${oneLine(r.id, 48)}: ${r.outcome === null ? "unknown" : plain(r.outcome, 3)}, ${count(r.turns, "turn")}${r.end ? `, ${r.end}` : ""}`, () => this.map(r.id), { "aria-expanded": "false", title: r.id });
+      const words = [`${oneLine(r.id, 48)}: ${plain(r.outcome, 3)}`, count(r.turns, "turn"), r.end].filter(Boolean).join(", ");
+      const node = button(words, () => this.map(r.id), { "aria-expanded": "false", title: r.id });
       node.identity = r.id;
       return node;
     });
@@ -347,7 +369,7 @@ class Board {
       if (map) this.down = await this.mount(map, place);
       fill(line, map ? "" : "This file has not the text of this rollout; with a kernel, .live() opens any.");
     } catch (error) {
-      fill(line, error.message);
+      fill(line, visible(error.message));
     }
   }
 
@@ -427,6 +449,10 @@ const wrong = (head, text) => el("p", { class: "wrong" }, el("b", null, head), t
 const sum = (list) => list.reduce((a, b) => a + b, 0);
 const said = (t) => (t.percent ? share : (v) => amount(v));
 
+const UP = [[0, 8, 8, 0], [-2, 2, 2, -2], [6, 10, 10, 6]];
+const DOWN = [[0, 0, 8, 8], [-2, 6, 2, 10], [6, -2, 10, 2]];
+const LINES = { full: [], up: UP, down: DOWN, cross: [...UP, ...DOWN], flat: [[0, 4, 8, 4]], tall: [[4, 0, 4, 8]] };
+
 /** Colour and pattern of a cause, as something to fill with. */
 function paint(g, cause) {
   const tile = document.createElement("canvas");
@@ -436,8 +462,7 @@ function paint(g, cause) {
   t.fillRect(0, 0, 8, 8);
   Object.assign(t, { strokeStyle: `rgb(${cause.colour})`, lineWidth: 2 });
   t.beginPath();
-  const lines = { up: [[0, 8, 8, 0], [-2, 2, 2, -2], [6, 10, 10, 6]], down: [[0, 0, 8, 8], [-2, 6, 2, 10], [6, -2, 10, 2]], flat: [[0, 4, 8, 4]], tall: [[4, 0, 4, 8]] };
-  for (const [a, b, c, d] of cause.pattern === "cross" ? [...lines.up, ...lines.down] : lines[cause.pattern] || []) { t.moveTo(a, b); t.lineTo(c, d); }
+  for (const [a, b, c, d] of LINES[cause.pattern]) { t.moveTo(a, b); t.lineTo(c, d); }
   t.stroke();
   return g.createPattern(tile, "repeat");
 }
