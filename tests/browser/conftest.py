@@ -419,7 +419,9 @@ def open_notebook(browser, lab, opened) -> Callable[..., Watched]:
         opened.append(watched)
         watched.page.goto(f"{lab.address}/doc/tree/{path.name}?reset")
         watched.page.wait_for_function(
-            "n => window.jupyterapp?.shell.currentWidget?.content?.model?.cells.length >= n",
+            # until it is ready it has one empty cell, which is trusted
+            "n => { const w = window.jupyterapp?.shell.currentWidget;"
+            " return w?.context?.isReady && w.content.model.cells.length >= n; }",
             arg=len(cells),
             timeout=90_000,
         )
