@@ -191,14 +191,14 @@ def test_buttons_say_at_once_that_they_were_heard_and_the_state_when_it_came(ope
     until_text(w, line, "step 6 of 40")
     assert "! dead no group has any credit: take easier tasks (in the last step)" in text(w, ".monitor .alarms")
 
-    put(page, 1, BUSY)  # a kernel that is busy hears nothing, and the page says so
+    put(page, 1, BUSY)  # a kernel that is busy may hear nothing, and then the page says so
     until((run.path / "busy").exists)
     page.get_by_role("button", name="Pause").click()
     assert text(w, said) == "It was asked to pause: it finishes step 7, saves, and waits."
     add(run, BUILD.row(6))
     until_text(w, line, "step 7 of 40")  # while it is busy
-    until_text(w, said, "busy with a cell")
-    assert run.asked == "run"
+    # Mostly the click waits for the cell; where JupyterLab gives comms a subshell of their own it does not.
+    until(lambda: "busy with a cell" in text(w, said) or run.asked == "pause")
     (run.path / "busy").unlink()
     until(lambda: run.asked == "pause")
     until_text(w, said, "It was asked to pause: it finishes step 8")
