@@ -50,7 +50,13 @@ def imported(path: Path) -> set[str]:
 
 
 # installed with a declared package, and part of what that package is used for
-COMES_WITH = {"nbclient": {"jupyter_client"}, "nbconvert": {"pygments"}, "ipykernel": {"IPython"}, "gguf": {"numpy"}}
+COMES_WITH = {
+    "nbclient": {"jupyter_client"},
+    "nbconvert": {"pygments"},
+    "ipykernel": {"IPython"},
+    "gguf": {"numpy"},
+    "anywidget": {"traitlets"},
+}
 
 
 @functools.cache
@@ -67,7 +73,8 @@ def declared_modules() -> set[str]:
 @pytest.mark.parametrize("folder", ["workbench", "benchmarks", "notebooks", "tutorials", "scripts"])
 def test_every_imported_package_is_declared(folder):
     files = list((ROOT / folder).rglob("*.py"))
-    beside = {path.stem for path in files} if folder != "workbench" else set()  # scripts import each other by name
+    # scripts import each other, and folders of theirs, by name
+    beside = {part for path in files for part in (path.stem, path.parent.name)} if folder != "workbench" else set()
     undeclared = {
         f"{path.relative_to(ROOT)}: {name}" for path in files for name in imported(path) - declared_modules() - beside
     }
