@@ -142,16 +142,13 @@ export function el(name, props = null, ...children) {
     else if (key.startsWith("on")) throw new Error(`no handlers as attributes: ${key}`);
     else node.setAttribute(key, value === true ? "" : visible(value));
   }
-  for (const child of children.flat(Infinity)) {
-    if (child === null || child === undefined || child === "") continue;
-    node.append(child instanceof Node ? child : visible(child));
-  }
-  return node;
+  return fill(node, ...children);
 }
 
-/** Put other children into a node. */
+/** Put other children into a node: nodes, text (made visible), null. */
 export function fill(node, ...children) {
-  node.replaceChildren(...children.flat(Infinity).filter((c) => c !== null && c !== undefined && c !== ""));
+  const there = children.flat(Infinity).filter((c) => c !== null && c !== undefined && c !== "");
+  node.replaceChildren(...there.map((c) => (c instanceof Node ? c : visible(c))));
   return node;
 }
 
