@@ -29,7 +29,7 @@ def mimebundle(thing: Any) -> dict[str, str]:
     Raises:
         TypeError: there is no picture for its type.
     """
-    return thing.picture().bundle() if isinstance(thing, View) else picture(thing).bundle()
+    return thing._repr_mimebundle_() if isinstance(thing, View) else picture(thing).bundle()
 
 
 def html_page(thing: Any, path: str | Path, title: str | None = None, lead: str = "") -> Path:
