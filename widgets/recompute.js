@@ -64,10 +64,15 @@ class Panel {
   // ------------------------------------------------------------------------------------------------------------- knobs
 
   row(knob, control) {
-    const back = button("reset", () => { this.set(knob.name, null); row.querySelector("input, select").focus(); }, { class: "small", "aria-label": `${knob.title}: ${AS_IS}` });
+    const reset = () => {
+      this.set(knob.name, null);
+      row.querySelector("input, select").focus(); // a button that is off takes no keys
+    };
+    const back = button("reset", reset, { class: "small", "aria-label": `${knob.title}: ${AS_IS}` });
     const by = new Map();
     for (const [name, value] of knob.own) by.set(value, [...(by.get(value) || []), name]);
-    const own = [...by].map(([value, names]) => [names.length === this.methods ? "" : `${names.join(", ")} `, el("b", null, value)]);
+    const who = (names) => (names.length === this.methods ? "" : `${names.join(", ")} `);
+    const own = [...by].map(([value, names]) => [who(names), el("b", null, value)]);
     const said = own.flatMap((words, i) => (i ? [" · ", ...words] : words));
     const without = knob.without.length ? ` · not in ${knob.without.join(", ")}` : "";
     const row = el("div", { class: "knob", title: knob.says }, el("span", { class: "name" }, knob.title), control, back,
@@ -243,7 +248,8 @@ class Panel {
     this.down?.();
     this.down = this.model = null;
     const heard = {};
-    const values = { kind: "credit_map", name: `${ctx.name}-map`, title: "Credit map", link: ctx.link, data: map, state: { ...ctx.state } };
+    const named = { kind: "credit_map", name: `${ctx.name}-map`, title: "Credit map", link: ctx.link };
+    const values = { ...named, data: map, state: { ...ctx.state } };
     const set = { selection: (s) => ctx.select(s), state: ({ knobs, edits, rollout, ...own }) => ctx.remember(own) };
     const send = ({ ask, id, args }) => {
       if (ctx.live && ask === "open") this.show(args.trajectory);
