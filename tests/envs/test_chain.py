@@ -131,3 +131,10 @@ def test_demonstrations_are_true_plays_with_mistakes():
     assert again == env.imperfect_demonstration(tasks[0], random.Random(0), 0.3)
     with pytest.raises(ValueError, match="probability"):
         env.imperfect_demonstration(tasks[0], random.Random(0), 2)
+
+
+def test_a_task_is_indexed_once_and_each_task_for_itself():
+    env = Chain()
+    one, other = env.tasks("train", 2)
+    assert env.index(one) is env.fresh().index(one)
+    assert env.index(one).documents == tuple(one.data["facts"]) != env.index(other).documents

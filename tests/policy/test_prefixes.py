@@ -26,7 +26,7 @@ def test_finds_the_longest_prefix(added: list[list[int]], asked: list[list[int]]
     for tokens in [*asked, *added]:
         expected = max((n for n in range(len(tokens) + 1) if any(a[:n] == tokens[:n] for a in added)), default=0)
         length, parts = tree.find(tokens)
-        assert length == expected
+        assert length == expected == tree.known(tokens)
         if length:
             torch.testing.assert_close(join(parts).keys, kv_of(tokens).keys[:, :, :length])
             torch.testing.assert_close(join(parts).values, kv_of(tokens).values[:, :, :length])
@@ -49,7 +49,7 @@ def test_the_least_recently_used_goes_first() -> None:
     tree = PrefixTree(2 * one)
     for token in (1, 2):
         tree.add([token], lambda start, t=token: kv_of([t]))
-    tree.find([1])
+    assert tree.known([1]) == 1  # asking counts as use
     tree.add([3], lambda start: kv_of([3]))
     assert [tree.find([t])[0] for t in (1, 2, 3)] == [1, 0, 1]
 
