@@ -156,7 +156,8 @@ def test_hostile_text_is_shown_and_does_nothing(make, open_page, tmp_path, hosti
     kept = Rollouts(tuple(replace(t, id=t.id.translate(whole), group=t.group.translate(whole)) for t in played))
     names = hostile_strings[15 * third : 15 * third + 12]
     found = [row(s, dict.fromkeys(names, 1), alarms=dict.fromkeys(names, names[0])) for s in range(2)]
-    frame = pd.DataFrame([{"method": n, "seed": n, "step": s, "outcome": 0.5} for n in names for s in (1, 2)])
+    whole_names = [n.translate(whole) for n in names]
+    frame = pd.DataFrame([{"method": n, "seed": n, "step": s, "outcome": 0.5} for n in whole_names for s in (1, 2)])
     shown = [CollapseBoard(make(found, (1,), played=kept)), CollapseBoard(played, credits), Curves(frame)]
     watched = open_page(view.html_page(shown, tmp_path / "hostile.html"))
     first = watched.page.locator(".cw.collapse_board").first

@@ -214,6 +214,13 @@ def test_a_recipe_is_taken_and_nothing_else_is(rollouts, run):
         CollapseBoard(run, grpo())
 
 
+def test_a_half_of_a_pair_in_an_id_is_no_obstacle(rollouts):
+    odd = Rollouts(tuple(replace(t, id=f"{t.id}\ud800", group=f"{t.group}\ud800") for t in rollouts))
+    board = CollapseBoard(odd)
+    assert board.to_frame()["group"][0] == "Finland\ud800" and "⟦U+D800⟧" in board.html()
+    pack(board.for_page())
+
+
 def test_no_rollouts_at_all(rollouts):
     board = CollapseBoard(Rollouts(()))
     assert board.to_frame().empty and "0 groups" in str(board)

@@ -147,7 +147,11 @@ class CollapseBoard(View):
         step = 1 if board["one"] else int(step)
         every = board["groups"] if board["one"] else collapse.groups(*self._at(step))
         shown = [g for g in every if state.get("cause") in (None, g["cause"])]
-        return pd.DataFrame([_row(step, g) for g in shown], columns=None if shown else list(GROUP_COLUMNS))
+        rows = [_row(step, g) for g in shown]
+        names = list(rows[0]) if rows else list(GROUP_COLUMNS)
+        columns = {name: [row[name] for row in rows] for name in names}
+        text = {name for name in names if rows and isinstance(rows[0][name], (str, list))}  # as it is, halves and all
+        return pd.DataFrame({n: pd.Series(v, dtype=object if n in text else None) for n, v in columns.items()})
 
 
 GROUP_COLUMNS = ("step", "group", "cause", "members", "known", "chance", "trajectories")
