@@ -21,13 +21,13 @@ def batch() -> Batch:
     turns, n = int(lengths.sum()), len(lengths)
     random = torch.Generator().manual_seed(3)
     made = Batch.of_maps(torch.arange(n).repeat_interleave(lengths), torch.arange(n) // 4, torch.arange(turns))
-    made = made.with_column("outcome", "trajectory", torch.tensor([1.0, 0, 0, 1, 0, 0, 1, 0]), provenance="made")
+    made = made.with_column("outcome", "trajectory", torch.tensor([1.0, 0, 0, 1, 0, 0, 1, 0]))
     for name in ("turn_reward", "match_turn_reward"):
-        made = made.with_column(name, "turn", torch.rand(turns, generator=random).double(), provenance="made")
-    made = made.with_column("state", "turn", torch.arange(turns) % 3, provenance="made")
+        made = made.with_column(name, "turn", torch.rand(turns, generator=random).double())
+    made = made.with_column("state", "turn", torch.arange(turns) % 3)
     gold = -torch.rand(turns, generator=random).double()
-    made = made.with_column("gold_logprob", "turn", gold, torch.arange(turns) != 4, provenance="made")
-    return made.with_column("gold_logprob_start", "trajectory", torch.full((n,), -2.0).double(), provenance="made")
+    made = made.with_column("gold_logprob", "turn", gold, torch.arange(turns) != 4)
+    return made.with_column("gold_logprob_start", "trajectory", torch.full((n,), -2.0).double())
 
 
 METHODS = [recipes.grpo(), recipes.gigpo(), recipes.matchtir(), recipes.igpo(), recipes.a2tgpo(), recipes.rloo()]
@@ -104,6 +104,7 @@ def test_an_edit_changes_one_unit_and_none_is_unknown(batch: Batch) -> None:
     after = edited(batch, [Edit("turn_reward", 0, 5.0), Edit("turn_reward", 1, None), Edit("turn_reward", 0, 9.0)])
     assert after["turn_reward"].values[0] == 9.0
     assert not after["turn_reward"].known[1]
+    assert after["turn_reward"].provenance.provider == "given, edited"
     assert torch.equal(after["turn_reward"].values[2:], batch["turn_reward"].values[2:])
     assert batch["turn_reward"].known.all() and batch["turn_reward"].values[0] != 9.0
     moved = recompute([recipes.gigpo()], Memory(after)).credits["gigpo"]
@@ -120,7 +121,7 @@ def test_an_edit_of_nothing_is_an_error(batch: Batch) -> None:
 def test_two_batches_do_not_share_peer_keys(batch: Batch) -> None:
     recipe = recipes.gigpo()
     first = recipe.credit(batch, "turn")
-    other = batch.with_column("state", "turn", torch.zeros_like(batch["state"].values), provenance="made")
+    other = batch.with_column("state", "turn", torch.zeros_like(batch["state"].values))
     assert not torch.equal(first.values, recipe.credit(other, "turn").values)
     assert torch.equal(first.values, recipe.credit(replace(batch), "turn").values)
 

@@ -171,7 +171,8 @@ def edited(batch: Batch, edits: Sequence[Edit]) -> Batch:
                 raise IndexError(f"{name}: there is no {column.level} {edit.unit}, there are {len(values)}")
             known[edit.unit] = edit.value is not None
             values[edit.unit] = 0.0 if edit.value is None else float(edit.value)
-        batch = batch.with_column(name, column.level, values, known, provenance=f"{column.provenance}, edited")
+        origin = replace(column.provenance, provider=f"{column.provenance.provider}, edited")
+        batch = batch.with_column(name, column.level, values, known, provenance=origin)
     return batch
 
 

@@ -187,9 +187,9 @@ def _scan_rows(x: Tensor, factor: Tensor, ends: Tensor, lengths: Tensor, longest
     runs = len(ends)
     same = factor.stride() == (0,)  # one number, expanded
     if runs * longest == len(x):  # all of one length: the table is a transpose
-        xs = x.view(runs, longest).t().contiguous().unbind()
-        fs = factor[:1].expand(longest) if same else factor.view(runs, longest).t().contiguous()
-        return torch.stack(_rows_up(xs[::-1], fs.unbind()[::-1])[::-1]).t().reshape(-1)
+        table = x.view(runs, longest).t().contiguous()
+        factors = factor[:1].expand(longest) if same else factor.view(runs, longest).t().contiguous()
+        return torch.stack(_rows_up(table.unbind()[::-1], factors.unbind()[::-1])[::-1]).t().reshape(-1)
     run = repeat(torch.arange(runs), lengths)
     cell = (ends[run] - torch.arange(len(x))) * runs + run
     xs, fs = (v.new_zeros(longest * runs).index_put((cell,), v).view(longest, runs).unbind() for v in (x, factor))

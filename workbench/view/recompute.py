@@ -113,7 +113,8 @@ class Recompute(View):
             if not isinstance(recipe, Recipe):
                 raise TypeError(f"method {name!r}: only a recipe can be turned, got {type(recipe).__name__}")
             recipe.check(rollouts.batch(), recipe.chain.needs)
-            self.given[shown] = replace(recipe, name=shown) if (shown := _unique(name, self.given)) else recipe
+            shown = _unique(name, self.given)
+            self.given[shown] = replace(recipe, name=shown)
         self._lock = threading.Lock()  # a question runs in a thread of its own; they share what was computed
         self._memory = self._plain = Memory(rollouts.batch())
         self._edits: tuple[Edit, ...] = ()
@@ -278,8 +279,8 @@ class Recompute(View):
         methods = [cut.method(name, coded(name, credit, batch)) for name, credit in credits.items()]
         for m in methods:
             m |= {"full": self._opening[1][m["name"]], "mark": AS_IT_WAS if m["name"] in now.problems else ""}
-        change = {"methods": methods, "ledger": self._ledger(cut, credits, now, check=False)}
-        change["notes"] = self._notes(cut, now)
+        sums = self._ledger(cut, credits, now, check=False)
+        change = {"methods": methods, "ledger": sums, "notes": self._notes(cut, now)}
         return {"patch": np.frombuffer(pack(change), np.uint8), **self._words(now)}
 
     def _rest(self, args: Mapping[str, Any], call: Any) -> dict[str, Any]:
