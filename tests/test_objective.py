@@ -120,6 +120,14 @@ def test_policy_loss_by_hand() -> None:
     assert result.counted == 5 and result.clip_share == 2 / 5
 
 
+def test_the_dual_clip_counts_as_clip() -> None:
+    new = tensor([1.0, -0.5, 1.0, -1.0, -1.0, -1.0]).requires_grad_()
+    result = clipped(0.2, dual=3.0)(new, batch_with_old(), credit([-1.0, -1.0, 1.0, -1.0, -1.0, None]))
+    result.loss.backward()
+    assert (new.grad == 0).tolist() == [True, False, True, False, False, True]  # e^2 is beyond 3, e^0.5 is not
+    assert result.clip_share == 2 / 5
+
+
 def test_a_token_with_credit_zero_counts_and_an_unknown_one_does_not() -> None:
     new = tensor([-1.0] * 6)
     zero = clipped()(new, batch_with_old(), credit([1.0, 0.0, 0.0, 0.0, 0.0, 0.0])).loss.item()

@@ -265,3 +265,20 @@ def test_train_makes_the_run_it_was_asked_for(capsys, tmp_path, monkeypatch):
     assert (config["plan"]["parameters"]["steps"], config["plan"]["parameters"]["rate"]) == (3, 0.01)
     status, _, err = command(capsys, "train", "--recipe", "nothing")
     assert status == 1 and "no recipe 'nothing'" in err
+
+
+@pytest.mark.parametrize("name", ["status.json", "metrics.jsonl", "control.json"])
+def test_brackets_without_end_are_a_damaged_file(run, name):
+    (run.path / name).write_text("[" * 100_000 + "\n{}\n")
+    assert run.asked == "run" and "Run(" in repr(run)
+    if name == "metrics.jsonl":
+        with pytest.raises(ValueError, match="line 1: expected JSON.*damaged"):
+            run.metrics()
+    if name == "status.json":
+        assert run.status.state == "failed" and "no JSON" in run.status.reason
+
+
+def test_a_pipe_in_place_of_the_lock_is_not_waited_for(run):
+    (run.path / "lock").unlink(missing_ok=True)
+    os.mkfifo(run.path / "lock")
+    assert not run.alive

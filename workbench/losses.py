@@ -195,9 +195,10 @@ class PolicyLoss(Loss):
         return self.low * scale, self.high * scale
 
     def is_clipped(self, look: Look) -> Tensor:
-        """Tokens whose gradient the clip removes [T]."""
+        """Tokens whose gradient the clip removes, that of the dual clip included [T]."""
         ratio, (low, high) = self.ratios(look).detach(), self.bounds(look)
-        return ((look.credit > 0) & (ratio > 1 + high)) | ((look.credit < 0) & (ratio < 1 - low))
+        beyond = (ratio < 1 - low) if self.dual is None else (ratio < 1 - low) | (ratio > self.dual)
+        return ((look.credit > 0) & (ratio > 1 + high)) | ((look.credit < 0) & beyond)
 
     def __call__(self, look: Look) -> Tensor:
         low, high = self.bounds(look)
@@ -268,7 +269,8 @@ def value_error(value: Tensor, target: Tensor, old: Tensor | None = None, clip: 
         old: V_old [T], before the update.
         clip: > 0; None for the plain error.
 
-    Source: the clip is that of the reference implementation of PPO (OpenAI baselines); verl keeps it (compute_value_loss).
+    Source: the clip is that of the reference implementation of PPO (OpenAI baselines); verl keeps it
+        (compute_value_loss).
     """
     plain = (value - target) ** 2
     if clip is None or old is None:

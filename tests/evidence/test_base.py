@@ -157,3 +157,25 @@ def test_a_provider_without_memory_refuses_a_state() -> None:
 
 def test_no_rollouts_no_columns() -> None:
     assert len(collect(Rollouts(()), [Lengths()])) == 0
+
+
+class Counter(Lengths):
+    """Remembers nothing at first, then how many groups it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        object.__setattr__(self, "memory", {})
+
+    async def compute(self, group: Group, meter: Meter) -> Mapping[str, Values]:
+        self.memory["groups"] = self.memory.get("groups", 0) + 1
+        return await super().compute(group, meter)
+
+    def state(self) -> dict[str, int]:
+        return dict(self.memory)
+
+
+def test_a_memory_that_begins_empty_is_filled_each_time(rollouts: Rollouts) -> None:
+    cache, first, again = Cache(), Counter(), Counter()
+    collect(rollouts, [first], cache=cache)
+    collect(rollouts, [again], cache=cache)
+    assert first.memory == again.memory == {"groups": len(rollouts.groups)}

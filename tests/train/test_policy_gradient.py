@@ -623,3 +623,32 @@ def test_recipes_by_name():
 
 def test_the_loop_is_short():
     assert len(inspect.getsource(policy_gradient).splitlines()) < 300
+
+
+class Few(Bandit):
+    """A world with three tasks in all."""
+
+    def tasks(self, split, count, seed=0):
+        return super().tasks(split, min(count, 3), 0)
+
+    def fresh(self):
+        return Few(self.pulls, always=self.always)
+
+
+def test_a_world_without_further_tasks_is_not_sampled_again():
+    """Where all groups are dropped and no task is left, the step is dead and says so; it does not fail."""
+    plan = replace(BANDIT, steps=2, groups=3, refills=2)
+    _, metrics = train(gambler(), Few(always=1.0), recipes.dapo(), plan)
+    assert [row["groups"] for row in metrics] == [3, 3] and {"dead", "refill"} <= metrics[0]["alarms"].keys()
+
+
+def test_a_reference_does_not_thaw_what_is_frozen():
+    policy, env = chain()
+    plan = replace(PLAN, lora=Lora(rank=2))
+    learner = start(policy, recipes.grpo(kl=0.1), plan)
+    for name, p in learner.model.named_parameters():
+        if "lora_A" in name:
+            p.requires_grad_(False)
+    before = [name for name, p in learner.model.named_parameters() if p.requires_grad]
+    one_step(learner, env, recipes.grpo(kl=0.1), plan, 0)
+    assert [name for name, p in learner.model.named_parameters() if p.requires_grad] == before

@@ -15,8 +15,8 @@ from test_launch import contents, made
 from workbench import policy as policies
 from workbench import recipes
 from workbench.credit import linear
-from workbench.losses import LogProbLoss, token_mean
-from workbench.objective import Objective, Term
+from workbench.losses import ClippedAway, LogProbLoss, token_mean
+from workbench.objective import DivideByNorm, Objective, Term
 from workbench.policy import tiny_tokenizer
 from workbench.recipes import Recipe
 from workbench.train import checkpoint, worker
@@ -271,7 +271,13 @@ def test_adapters_other_than_asked_are_an_error():
         start(player, recipes.reinforce(), replace(BANDIT, lora=Lora(rank=4)))
 
 
-@pytest.mark.parametrize(("name", "value"), [("autocast", "int8"), ("value_trunk", "own")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("autocast", "int8"), ("value_trunk", "own"), ("clip", -1.0), ("clip", float("nan")), ("refills", -1)],
+        *[("rate", -1e-3), ("rate", float("nan")), ("value_rate", -1.0), ("temperature", float("nan"))],
+    ],
+)
 def test_what_a_plan_refuses(name, value):
     with pytest.raises(ValueError, match=rf"Plan\.{name}"):
         replace(PLAN, **{name: value})
@@ -280,3 +286,14 @@ def test_what_a_plan_refuses(name, value):
 def test_a_head_has_the_width_of_the_hidden_state():
     head = head_for(llama(3))
     assert isinstance(head, ValueHead) and head.linear.weight.shape == (1, 32) and not head.linear.weight.any()
+
+
+def test_a_rule_with_a_head_on_a_model_in_bfloat16():
+    """The head is float32 whatever the model is: gradients put together by a rule go back to the dtype of each."""
+    recipe = recipes.ppo()
+    policy, value = recipe.objective.terms
+    terms = (policy, value, Term("bias", ClippedAway(policy.loss), 0.0))
+    recipe = replace(recipe, objective=Objective(terms, DivideByNorm("policy", "bias")))
+    player = gambler(llama(3).to(torch.bfloat16))
+    _, metrics = train(player, Bandit(), recipe, replace(BANDIT, steps=1))
+    assert metrics[0]["updates"] == 1

@@ -247,7 +247,8 @@ async def _group_record(provider: Evidence, group: Group, cache: Store, gate: as
         columns = await provider.compute(group, meter)
         record = Record(dict(columns), meter.calls, meter.tokens, time.perf_counter() - start)
         _check(provider, group, record)
-        cache.put(name, record)
+        if not provider.state():  # nor may the first result of what has just begun to remember be kept
+            cache.put(name, record)
         return record
 
 

@@ -232,7 +232,7 @@ class Run:
         """What it was asked to do last: "run" (go on), "pause" or "stop"; it does so between two steps."""
         try:
             found = json.loads((self.path / "control.json").read_text("utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return "run"
         ask = found.get("ask") if isinstance(found, dict) else None
         return ask if ask in ("pause", "stop") else "run"
@@ -344,7 +344,7 @@ def _status_of(path: Path) -> Status:
         said = json.loads(path.read_text("utf-8", errors="replace"))
     except FileNotFoundError:
         return Status("starting")
-    except ValueError:
+    except (ValueError, RecursionError):
         return Status("failed", f"{path.name} is no JSON; the file was damaged")
     said = said if isinstance(said, dict) else {}
     state, notes = said.get("state"), said.get("notes")

@@ -65,7 +65,7 @@ def parse_lines(content: bytes, path: Path) -> tuple[list[dict[str, Any]], int]:
             break
         try:
             rows.append(json.loads(line))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # brackets in brackets without end
             if number == len(lines):
                 break
             raise ValueError(
@@ -144,7 +144,7 @@ def is_locked(path: Path) -> bool:
     import fcntl
 
     try:
-        handle = os.open(path, os.O_RDONLY)
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe of that name would be waited for
     except FileNotFoundError:
         return False
     try:

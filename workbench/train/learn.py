@@ -97,7 +97,7 @@ def gradients(terms: Mapping[str, Tensor], trainable: Sequence[Tensor]) -> dict[
 
 def _put(gradient: Tensor, trainable: Sequence[Tensor]) -> None:
     for p, part in zip(trainable, gradient.split([p.numel() for p in trainable]), strict=True):
-        p.grad = part.view_as(p).clone()
+        p.grad = part.view_as(p).to(p.dtype, copy=True)  # a value head is float32 whatever the model is
 
 
 def _without_graph(result: Result) -> Result:

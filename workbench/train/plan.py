@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -80,7 +81,12 @@ class Plan:
             raise ValueError(f"Plan.value_trunk: expected one of {get_args(Trunk)}, got {self.value_trunk!r}")
         if self.autocast not in ("", "bfloat16", "float16"):
             raise ValueError(f"Plan.autocast: expected 'bfloat16', 'float16' or '', got {self.autocast!r}")
-        if self.temperature <= 0:
+        for name in ("refills", "clip", "value_rate", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:  # a negative norm would turn the gradient around
+                raise ValueError(f"Plan.{name}: expected 0 or more, got {getattr(self, name)!r}")
+        if not isinstance(self.rate, Schedule) and not 0 <= self.rate < math.inf:
+            raise ValueError(f"Plan.rate: expected 0 or more, got {self.rate!r}")
+        if not 0 < self.temperature < math.inf:
             raise ValueError(f"Plan.temperature: expected > 0 (at 0 nothing is sampled), got {self.temperature!r}")
 
     def rate_at(self, step: int) -> float:

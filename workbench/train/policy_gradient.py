@@ -116,21 +116,23 @@ def one_step(
     if learner.reference is not None:
         forget(learner.reference)  # what it kept of earlier steps would reach the last bits
     seconds = dict.fromkeys(("rollout", "evidence", "credit", "learn"), 0.0)
-    every, used, rounds = Rollouts(()), Rollouts(()), 0
+    every, live, rounds = Rollouts(()), Rollouts(()), 0
     for rounds in range(1 + (plan.refills if recipe.refill else 0)):
         with _timed(seconds, "rollout"):
-            missing = plan.groups - len(used.groups)
+            missing = plan.groups - len(live.groups)
             new = _play(learner.policy, env, plan, step, rounds, missing, {g.id for g in every.groups})
             every = Rollouts((*every, *new))
+        if rounds and not len(new):
+            break  # the world has no further task: the round before is all there is
         with _timed(seconds, "evidence"):
-            used = with_evidence(Rollouts((*used, *new)), learner, recipe, plan, evidence)
+            used = with_evidence(Rollouts((*live, *new)), learner, recipe, plan, evidence)
             batch = used.batch(step)
         with _timed(seconds, "credit"):
             credits = recipe.credits(batch)
         stays = kept(batch, credits["credit"])[batch.trajectory_group].tolist()
         if not recipe.refill or all(stays) or rounds == plan.refills:
             break
-        used = Rollouts(tuple(t for t, stay in zip(used, stays, strict=True) if stay))
+        live = Rollouts(tuple(t for t, stay in zip(used, stays, strict=True) if stay))
     row = {"step": step, "rate": plan.rate_at(step), "rounds": rounds + 1, **played(every)}
     row |= credited(batch, credits["credit"])
     with _timed(seconds, "learn"):

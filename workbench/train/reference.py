@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ class BaseEngine:
 
     def __init__(self, model: Any):
         self._adapted, self._lock = model, threading.Lock()
-        with model.disable_adapter():
+        with _switched_off(model):
             self._engine = HFEngine(model.get_base_model(), cache_bytes=KEPT)
 
     @property
@@ -59,12 +60,24 @@ class BaseEngine:
         entropy: bool = False,
     ) -> list[Scores]:
         """Score tokens as `HFEngine.score` does, without the adapters."""
-        with self._lock, self._adapted.disable_adapter():
+        with self._lock, _switched_off(self._adapted):
             return self._engine.score(sequences, spans, temperature=temperature, top_k=top_k, entropy=entropy)
 
     def load(self, weights: Any) -> int:
         """Refuse: a reference stays what it is."""
         raise NotImplementedError("a reference policy keeps its weights")
+
+
+@contextmanager
+def _switched_off(model: Any) -> Iterator[None]:
+    """Switch adapters off, and back on with what was frozen still frozen: peft alone would thaw all of them."""
+    trained = [(p, p.requires_grad) for p in model.parameters()]
+    try:
+        with model.disable_adapter():
+            yield
+    finally:
+        for p, was in trained:
+            p.requires_grad_(was)
 
 
 def reference_of(policy: Policy, model: Any) -> Policy:
