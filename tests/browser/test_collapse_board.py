@@ -203,7 +203,7 @@ def test_without_a_kernel_the_pictures_are_there(make, open_notebook, state):
     watched = open_notebook([board.live(), curves()], state)
     page = watched.page
     page.locator(".jp-OutputArea-output img[alt*='Collapsed groups by cause']").first.wait_for()
-    page.locator(".jp-OutputArea-output .js-plotly-plot .main-svg").first.wait_for(timeout=60_000)
+    page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=60_000)
     assert "what it is, and what is good" in page.locator(".jp-OutputArea-output").first.inner_text()
     watched.shot(f"collapse-curves-{state}", full=False)
     watched.clean(

@@ -145,6 +145,7 @@ def test_a_notebook_gets_plotly_and_a_still_picture_no_widget(kit):
     assert set(bundle) == {"text/plain", "text/html", MIME}
     figure = bundle[MIME]
     assert {trace["xaxis"] for trace in figure["data"]} == {"x", "x2"}
+    assert "95 % interval" in figure["layout"]["annotations"][-1]["text"]
     assert figure["layout"]["paper_bgcolor"] == "rgba(0,0,0,0)" and figure["layout"]["yaxis"]["tickformat"] == ".0%"
     images = {"element <img>", *(f"<img {name}>" for name in ("src", "alt", "width", "height"))}
     assert set(kit.read(bundle["text/html"]).wrong) - images - {"<img> 'max-width:none'"} == set()

@@ -210,8 +210,8 @@ def plotly(p: Mapping[str, Any]) -> dict[str, Any]:
     rows = -(-len(p["panels"]) // columns)
     clear = "rgba(0,0,0,0)"
     layout: dict[str, Any] = {
-        "height": 60 + 250 * rows,
-        "margin": {"l": 60, "r": 12, "t": 34, "b": 70},
+        "height": 94 + 250 * rows,
+        "margin": {"l": 60, "r": 12, "t": 34, "b": 104},
         "paper_bgcolor": clear,
         "plot_bgcolor": clear,
         "font": {"family": "system-ui,-apple-system,sans-serif", "size": 12, "color": INK},
@@ -234,6 +234,9 @@ def plotly(p: Mapping[str, Any]) -> dict[str, Any]:
         layout["annotations"].append({**text, **spot})
         for line in panel["lines"]:
             data += _traces(p, line, key, place == 0, panel["percent"])
+    below = {"text": _label(said(p)), "x": 0, "y": 0, "yshift": -76, "xanchor": "left", "yanchor": "top"}
+    plain_spot = {"xref": "paper", "yref": "paper", "showarrow": False, "align": "left", "font": {"size": 11}}
+    layout["annotations"].append({**below, **plain_spot})
     return {"data": data, "layout": layout}
 
 
