@@ -216,7 +216,7 @@ RETURNS = [
         ),
         (
             "credit from shaping alone is not said",
-            "train/outcomes.py",
+            "outcomes.py",
             'if lit and c not in ("varied", "unknown")])',
             'if lit and c not in ("varied", "unknown", "all failed")])',
         ),

@@ -91,7 +91,7 @@ LOSS = [
         "test_loss.py::test_sampler_that_is_not_the_learner_is_said",
         (
             "nobody compares the two",
-            "train/measure.py",
+            "measure.py",
             "    if gap <= bound.gap and mean <= bound.mean:\n",
             "    if True:\n",
         ),
@@ -205,13 +205,13 @@ LOOP = [
         "test_loop.py::test_all_groups_dropped",
         (
             "a step without credit is not said",
-            "train/measure.py",
+            "measure.py",
             'if row["dead_groups"] == 1.0 else None,',
             "if False else None,",
         ),
         (
             "groups that stay dropped are not said",
-            "train/measure.py",
+            "measure.py",
             '    if row["rounds"] <= 1 or not row["groups_dropped"]:\n',
             "    if True:\n",
         ),
@@ -233,8 +233,8 @@ LOOP = [
         (
             "dropped groups stay in the batch",
             "train/policy_gradient.py",
-            "used = Rollouts(tuple(t for t, stay in zip(used, stays, strict=True) if stay))",
-            "used = Rollouts(tuple(used))",
+            "live = Rollouts(tuple(t for t, stay in zip(used, stays, strict=True) if stay))",
+            "live = Rollouts(tuple(used))",
         ),
         (
             "every refill plays the same tasks",
@@ -256,7 +256,7 @@ LOOP = [
         "test_loop.py::test_everything_is_truncated",
         (
             "it is not said",
-            "train/measure.py",
+            "measure.py",
             '    if row["truncated"] < 1.0 and (row["truncated"] <= MANY or any(t.outcome for t in rollouts)):\n',
             "    if True:\n",
         ),

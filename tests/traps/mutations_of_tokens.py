@@ -208,8 +208,8 @@ MASKS = [
         (
             "token 0 is padding to the engine",
             "policy/hf.py",
-            "real[n, width - len(suffix) :] = True",
-            "real[n, width - len(suffix) :] = torch.tensor(suffix) != 0",
+            "real = torch.arange(width) >= torch.tensor(gaps)[:, None]",
+            "real = (torch.arange(width) >= torch.tensor(gaps)[:, None]) & (ids != 0)",
         ),
         (
             "token 0 is padding to imitation",
