@@ -181,13 +181,23 @@ def curve(world, method, metric, singles):
     )
 
 
-def figure(metric, title, singles=False, share=True):
+OUTCOME_ONLY = ("reinforce", "grpo", "rloo", "gigpo")
+BY_TURN = ("grpo", "matchtir", "igpo", "a2tgpo", "igpo_separate")
+
+
+def figure(metric, title, only=tuple(NAMES), singles=False, share=True):
     """Both worlds side by side."""
-    panels = [Panel(w, tuple(curve(w, m, metric, singles) for m in methods[w])) for w in worlds]
+    panels = [Panel(w, tuple(curve(w, m, metric, singles) for m in methods[w] if m in only)) for w in worlds]
     display(bundle(panels, "rollouts", title, share), raw=True)
 
 
-figure("outcome", "mean outcome of a step", singles=True)
+figure("outcome", "mean outcome of a step", OUTCOME_ONLY, singles=True)
+
+# %% [markdown]
+# Those above know the outcome alone; those below reward turns by something else. GRPO is in both.
+
+# %%
+figure("outcome", "mean outcome of a step", BY_TURN, singles=True)
 
 # %% [markdown]
 # ## 4. Collapsed groups, and why

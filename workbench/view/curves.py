@@ -143,7 +143,7 @@ def _layout(panels: Sequence[Panel], x: str, y: str, share: bool) -> dict[str, A
     }
     for number, panel in enumerate(panels):
         left = number * (wide + GAP_SHARE)
-        style = {"gridcolor": GRID, "rangemode": "tozero"}
+        style = {"gridcolor": GRID, "rangemode": "nonnegative" if share else "tozero"}
         layout[f"xaxis{_axis(number)}"] = {**style, "title": {"text": esc(x)}, "domain": [left, left + wide]}
         beside = {"title": {"text": esc(y)}} if number == 0 else {"matches": "y", "anchor": f"x{_axis(number)}"}
         layout[f"yaxis{_axis(number)}"] = {**style, **beside, **({"tickformat": ".0%"} if share else {})}
@@ -160,7 +160,9 @@ def svg(panels: Sequence[Panel], x: str, y: str, share: bool) -> str:
     every = [c for p in panels for c in p.curves]
     top = _above(max(_finite(v for c in every for v in (*c.mean, *(c.high or ()))), default=1.0))
     low = min(0.0, min(_finite(v for c in every for v in (*c.mean, *(c.low or ()))), default=0.0))
-    wide = (WIDTH - LEFT - GAP * (len(panels) - 1) - 10) / len(panels)
+    if share:
+        low, top = 0.0, min(top, 1.0)  # an interval may reach further, a share does not
+    wide = (WIDTH - LEFT - GAP * (len(panels) - 1) - 24) / len(panels)
     names = list(dict.fromkeys((c.name, c.look) for c in every))
     parts = [_panel(p, LEFT + n * (wide + GAP), wide, (low, top), share, x) for n, p in enumerate(panels)]
     parts += [_legend(n, name, look) for n, (name, look) in enumerate(names)]
