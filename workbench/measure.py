@@ -15,7 +15,7 @@ from torch import Tensor
 from workbench.batch import Batch
 from workbench.compare import collapse
 from workbench.credit import Credit
-from workbench.outcomes import causes, counted, outcome_and_reward, shaping_only
+from workbench.outcomes import causes, counted, ended_by_limit, outcome_and_reward, shaping_only
 from workbench.rollouts import Rollouts
 from workbench.segments import seg_count, seg_mean, seg_sum
 from workbench.trajectory import Trajectory, Turn
@@ -152,10 +152,11 @@ def alarms(rollouts: Rollouts, row: Mapping[str, Any], dtype: torch.dtype) -> di
 
 
 def _truncated(rollouts: Rollouts, row: Mapping[str, Any]) -> str | None:
-    if row["truncated"] < 1.0 and (row["truncated"] <= MANY or any(t.outcome for t in rollouts)):
+    cut = sum(map(ended_by_limit, rollouts)) / max(len(rollouts), 1)  # an answer cut short may end an episode, too
+    if row["truncated"] < 1.0 and (cut <= MANY or any(t.outcome for t in rollouts)):
         return None
-    share = f"{row['truncated']:.0%} of the rollouts were truncated and none has any reward"
-    many = "every rollout was truncated" if row["truncated"] == 1.0 else share
+    many = "every rollout was truncated" if cut == 1.0 else f"{cut:.0%} of the rollouts were truncated"
+    many += "" if cut == 1.0 else " and none has any reward"
     return f"{many}: {why_truncated(rollouts.trajectories)}"
 
 

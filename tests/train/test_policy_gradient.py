@@ -25,7 +25,7 @@ from workbench.objective import DivideByNorm, Objective, Term, clipped
 from workbench.policy.hf import HFEngine
 from workbench.recipes import Recipe
 from workbench.rollout import play
-from workbench.rollouts import full_ids
+from workbench.rollouts import Rollouts, full_ids
 from workbench.train import policy_gradient
 from workbench.train.command import recipe_of, success
 from workbench.train.learn import accumulate, gradients
@@ -652,3 +652,17 @@ def test_a_reference_does_not_thaw_what_is_frozen():
     before = [name for name, p in learner.model.named_parameters() if p.requires_grad]
     one_step(learner, env, recipes.grpo(kl=0.1), plan, 0)
     assert [name for name, p in learner.model.named_parameters() if p.requires_grad] == before
+
+
+def test_answers_that_are_all_cut_short_are_truncation_though_the_episodes_end():
+    """With turn credit no group is dead, and `truncated` counts episodes that the world did not end: 0 of them."""
+    policy, env = chain()
+    rollouts = play(policy, env, env.tasks("train", 2, 0), size=2, seed=3, progress=quiet)
+    short = [
+        replace(t, outcome=0.0, turns=(*t.turns[:-1], replace(t.turns[-1], stop_reason="length"))) for t in rollouts
+    ]
+    row = {**credited(rollouts.batch(), recipes.reinforce().credit(rollouts.batch())), **played(Rollouts(tuple(short)))}
+    said = alarms(Rollouts(tuple(short)), {**row, "rounds": 1, "dead_groups": 0.0}, torch.float32)
+    assert row["truncated"] == 0.0 and "every rollout was truncated" in said["truncated"]
+    one_solved = Rollouts((replace(short[0], outcome=1.0), *short[1:]))
+    assert "truncated" not in alarms(one_solved, {**row, "rounds": 1, "dead_groups": 0.0}, torch.float32)
