@@ -118,7 +118,9 @@ def contents(run: Run) -> dict[str, Any]:
     """Everything two equal runs have in common, as hashes."""
     last = run.checkpoints[-1]
     state = json.loads((last / "state.json").read_text())
-    rows = [{k: v for k, v in row.items() if not k.startswith(("seconds", "tokens_per_second"))} for row in run.metrics()]
+    rows = [
+        {k: v for k, v in row.items() if not k.startswith(("seconds", "tokens_per_second"))} for row in run.metrics()
+    ]
     kept = [(p.name, (p / "trajectories-00000.jsonl").read_bytes()) for p in run.trajectories]
     return {
         "weights": sha(last / "weights.safetensors"),
