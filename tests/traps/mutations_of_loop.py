@@ -257,7 +257,7 @@ LOOP = [
         (
             "it is not said",
             "measure.py",
-            '    if row["truncated"] < 1.0 and (row["truncated"] <= MANY or any(t.outcome for t in rollouts)):\n',
+            '    if row["truncated"] < 1.0 and (cut <= MANY or any(t.outcome for t in rollouts)):\n',
             "    if True:\n",
         ),
         (
