@@ -90,9 +90,7 @@ def turn_gradients(
 
 def _check(recipe: Recipe) -> None:
     if recipe.objective.rule is not None:
-        raise ValueError(
-            f"{recipe.name}: its gradient rule takes norms of the whole batch; turns do not add up then"
-        )
+        raise ValueError(f"{recipe.name}: its gradient rule takes norms of the whole batch; turns do not add up then")
     if "value" in recipe.objective.outputs:
         raise ValueError(f"{recipe.name}: its loss asks for a value head; give a recipe with the policy's terms alone")
 
