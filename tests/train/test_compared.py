@@ -93,7 +93,13 @@ def test_the_test_is_that_of_scipy():
     a, b = [0.3, 0.5, 0.45, 0.2, 0.6], [0.1, 0.4, 0.5, 0.1, 0.3]
     mine = paired_p([x - y for x, y in zip(a, b, strict=True)])
     assert math.isclose(mine, stats.ttest_rel(a, b).pvalue)
-    assert paired_p([0.2]) is None and paired_p([0.2, 0.2]) is None
+    assert paired_p([0.2]) is None
+
+
+def test_seeds_that_all_differ_by_the_same_amount_are_told():
+    """The clearest difference there is: t is infinite. No difference at all has p 1, not none."""
+    assert paired_p([0.25, 0.25, 0.25]) == 0.0 and paired_p([-0.25, -0.25]) == 0.0
+    assert paired_p([0.0, 0.0]) == 1.0
 
 
 def test_holm_never_falls_and_multiplies_the_smallest_by_all():

@@ -33,7 +33,7 @@ class Difference(NamedTuple):
     Args:
         method: whose success is meant.
         mean: of the differences, with its interval at the level asked for.
-        p: of the paired t-test; None with fewer than two seeds, or where all differences are equal.
+        p: of the paired t-test; None with fewer than two seeds.
         adjusted: p after Holm's correction for all methods compared.
         told: is it distinguishable, that is, is the corrected p below 1 - level?
     """
@@ -79,17 +79,23 @@ def _spread(values: Sequence[float]) -> float:
 
 
 def paired_p(differences: Sequence[float]) -> float | None:
-    """Return the two-sided p of the paired t-test; None where there is no spread to judge by.
+    """Return the two-sided p of the paired t-test; None with fewer than two differences.
+
+    Where all differences are equal it is what p goes to as their spread goes to 0: 0, or 1 where all are 0.
 
     Example:
         >>> round(paired_p([0.1, 0.2, 0.3]), 3)
         0.074
+        >>> paired_p([0.5, 0.5, 0.5]), paired_p([0.0, 0.0]), paired_p([0.5])
+        (0.0, 1.0, None)
     """
     from scipy.stats import t
 
     n = len(differences)
-    if n < 2 or _spread(differences) == 0:
+    if n < 2:
         return None
+    if _spread(differences) == 0:
+        return 0.0 if any(differences) else 1.0
     value = math.fsum(differences) / n / (_spread(differences) / math.sqrt(n))
     return float(2 * t.sf(abs(value), n - 1))
 
