@@ -20,10 +20,12 @@ from workbench.segments import seg_count, seg_sum
 from workbench.trajectory import Trajectory, Turn
 
 CONFIDENCE = 0.95
+ROUNDING = 1e-12
+"""A spread no larger than this share of the largest value is what rounding leaves of none."""
 
 
 class Mean(NamedTuple):
-    """A mean with its interval; None where it cannot be said (no value; one group)."""
+    """A mean with its interval; None where it cannot be said (no value; one group; nothing varies)."""
 
     mean: float | None
     low: float | None
@@ -34,6 +36,8 @@ def mean_over_groups(x: Tensor, group: Tensor) -> Mean:
     """Return the mean of all values, and a t interval that takes groups, not values, as the independent draws.
 
         m = sum_i x_i / n      s^2 = G / (G - 1) sum_g (sum_{i in g} (x_i - m))^2 / n^2      m -+ t_{G - 1} s
+
+    Where groups do not differ s is 0, which says that it cannot be estimated, not that m is known exactly: no bounds.
 
     Args:
         x: values [n].
@@ -56,6 +60,8 @@ def mean_over_groups(x: Tensor, group: Tensor) -> Mean:
     from scipy.special import stdtrit
 
     spread = math.sqrt(here / (here - 1) * float(seg_sum(x - mean, group, size).square().sum())) / len(x)
+    if spread <= ROUNDING * float(x.abs().max()):
+        return Mean(mean.item(), None, None)
     half = float(stdtrit(here - 1, 0.5 + CONFIDENCE / 2)) * spread
     return Mean(mean.item(), mean.item() - half, mean.item() + half)
 

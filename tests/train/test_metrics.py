@@ -86,6 +86,10 @@ def test_intervals_of_outcome_success_and_reward():
     assert row["reward_low"] < row["reward"] < row["reward_high"]
     half = played(Rollouts(tuple([*group_of("a", [0.5, 0.0]), *group_of("b", [1.0, 1.0])])))
     assert half["outcome_interval"] == "t over groups" and half["success"] == 0.5
+    same = played(Rollouts(tuple([*group_of("a", [0.0, 0.0]), *group_of("b", [0.0, 0.0])])))
+    assert (same["reward"], same["reward_low"], same["reward_high"]) == (0.0, None, None)  # 4 zeros are no certainty
+    tenth = torch.full((6,), 0.1) + torch.tensor([0.1, -0.1] * 3)  # groups that do not differ, up to rounding
+    assert mean_over_groups(tenth, torch.tensor([0, 0, 1, 1, 2, 2]))[1:] == (None, None)
     lone = played(Rollouts(tuple(group_of("a", [0.5, 0.0]))))
     assert (lone["outcome"], lone["outcome_low"], lone["outcome_interval"]) == (0.25, None, None)
     assert played(Rollouts(tuple(group_of("a", [None]))))["success"] is None

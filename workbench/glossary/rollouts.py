@@ -69,10 +69,10 @@ ROLLOUTS: Mapping[str, Entry] = {
         "outcome_interval",
         'Which interval `outcome` has: "wilson" where all outcomes are 0 or 1, else "t over groups" (a '
         "cluster-robust variance with G - 1 degrees of freedom, which lets rollouts of one task resemble each "
-        "other); none with a single group.",
+        "other); none with a single group, or where groups do not differ.",
         range='"wilson", "t over groups" or none',
         good="Either.",
-        bad="None: play at least two groups.",
+        bad="None: play at least two groups, of tasks that differ.",
     ),
     "success": Entry(
         "success",
@@ -109,7 +109,8 @@ ROLLOUTS: Mapping[str, Entry] = {
     ),
     "reward_low": Entry(
         "reward_low",
-        "Lower end of the 95 % t interval of `reward`, groups as the independent draws; None with a single group.",
+        "Lower end of the 95 % t interval of `reward`, groups as the independent draws; none with a single group, or "
+        "where groups do not differ: its width cannot be estimated then.",
         range="any number",
         good="See `outcome_low`.",
         bad="See `outcome_low`.",
