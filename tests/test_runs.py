@@ -278,6 +278,19 @@ def test_brackets_without_end_are_a_damaged_file(run, name):
         assert run.status.state == "failed" and "no JSON" in run.status.reason
 
 
+def test_a_pipe_in_place_of_a_file_of_a_run_is_not_waited_for(run):
+    """In a process of its own: a reader that waits for a pipe could not be ended from here."""
+    for name in ("status.json", "metrics.jsonl", "control.json", "log.txt"):
+        (run.path / name).unlink(missing_ok=True)
+        os.mkfifo(run.path / name)
+    look = "import sys; from workbench.runs import Run; r = Run(sys.argv[1]); print(r.status, r.asked, [r.log()])\n"
+    look += "for read in (r.metrics, r.metrics_after):\n    try: read()\n    except ValueError as error: print(error)"
+    done = subprocess.run([sys.executable, "-c", look, str(run.path)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "state='failed'" in done.stdout and " run ['']" in done.stdout
+    assert done.stdout.count("is no regular file") == 3
+
+
 def test_a_pipe_in_place_of_the_lock_is_not_waited_for(run):
     (run.path / "lock").unlink(missing_ok=True)
     os.mkfifo(run.path / "lock")

@@ -29,8 +29,10 @@ from workbench.runs.files import (
     News,
     is_locked,
     lock,
+    open_regular,
     read_lines,
     read_news,
+    read_text,
     sign,
     sync_path,
     write_bytes,
@@ -151,7 +153,7 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """What was asked, as plain JSON."""
-        return json.loads((self.path / "launch.json").read_text("utf-8"))
+        return json.loads(read_text(self.path / "launch.json"))
 
     @property
     def alive(self) -> bool:
@@ -220,9 +222,9 @@ class Run:
     def log(self, lines: int = 20) -> str:
         """Return the last lines of what the process said."""
         try:
-            with (self.path / "log.txt").open(encoding="utf-8", errors="replace") as file:
-                return "".join(deque(file, lines))
-        except FileNotFoundError:
+            with open_regular(self.path / "log.txt") as file:
+                return b"".join(deque(file, lines)).decode("utf-8", errors="replace")
+        except (FileNotFoundError, ValueError):
             return ""
 
     # -- asking --------------------------------------------------------------------------------------------
@@ -231,7 +233,7 @@ class Run:
     def asked(self) -> Ask:
         """What it was asked to do last: "run" (go on), "pause" or "stop"; it does so between two steps."""
         try:
-            found = json.loads((self.path / "control.json").read_text("utf-8"))
+            found = json.loads(read_text(self.path / "control.json"))
         except (OSError, ValueError, RecursionError):
             return "run"
         ask = found.get("ask") if isinstance(found, dict) else None
@@ -341,9 +343,13 @@ def _number(path: Path) -> int:
 def _status_of(path: Path) -> Status:
     """Read what the process said, whatever else somebody wrote there."""
     try:
-        said = json.loads(path.read_text("utf-8", errors="replace"))
+        text = read_text(path)
     except FileNotFoundError:
         return Status("starting")
+    except (OSError, ValueError) as error:
+        return Status("failed", str(error))
+    try:
+        said = json.loads(text)
     except (ValueError, RecursionError):
         return Status("failed", f"{path.name} is no JSON; the file was damaged")
     said = said if isinstance(said, dict) else {}

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import time
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 TAIL = 1024  # bytes before a cursor that its checksum covers: a line of metrics ends in its timings
 
@@ -44,14 +45,35 @@ def sync_path(path: Path) -> None:
         os.close(handle)
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read its bytes; a pipe, a device or a folder of that name is refused, and never waited for.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        ValueError: what is there is no regular file.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe would wait for who writes into it
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise ValueError(f"{path} is no regular file but a pipe, a device or a folder; remove it")
+    return os.fdopen(handle, "rb")
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a regular file; see `open_regular`."""
+    with open_regular(path) as file:
+        return file.read().decode("utf-8", errors="replace")
+
+
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     """Return the whole lines of a file of JSON lines, and how many bytes they take; the torn last one is left out.
 
     Raises:
-        ValueError: a line before the last is no JSON.
+        ValueError: a line before the last is no JSON, or it is no regular file.
     """
     try:
-        return parse_lines(path.read_bytes(), path)
+        with open_regular(path) as file:
+            return parse_lines(file.read(), path)
     except FileNotFoundError:
         return [], 0
 
@@ -100,7 +122,7 @@ def read_news(path: Path, cursor: str = "") -> News:
     """
     taken, check = (int(part) for part in (cursor or "0-0").split("-"))
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             before = max(0, taken - TAIL)
             file.seek(before)
             same = zlib.crc32(file.read(taken - before)) == check

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import torch
 
 from workbench import store
-from workbench.runs import Run, lock, read_lines, sign, sync_path, write_bytes, write_json
+from workbench.runs import Run, lock, read_lines, read_text, sign, sync_path, write_bytes, write_json
 from workbench.seeds import seed_for
 from workbench.train import checkpoint
 from workbench.train.keep import to_keep
@@ -168,7 +168,7 @@ def cut(path: Path, step: int) -> None:
 
 def _asked(path: Path) -> str:
     try:
-        return json.loads((path / "control.json").read_text("utf-8"))["ask"]
+        return json.loads(read_text(path / "control.json"))["ask"]
     except FileNotFoundError:
         return "run"
 
