@@ -364,6 +364,9 @@ def test_the_rate_of_a_run_at_work_stays(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="stop it, then resume"):
         resume(run.path, rate=1.0)
     os.close(handle)
+    for rate in (-1, float("nan"), linear(1e-2, -1.0, 2)):
+        with pytest.raises(ValueError, match=r"Plan\.rate: expected 0 or more"):
+            resume(run.path, rate=rate)
     assert run.config == before
     resume(run.path, rate=linear(1e-2, 1e-3, 5))
     assert worker.prepare(run.path).plan.rate == linear(1e-2, 1e-3, 5)

@@ -99,7 +99,8 @@ def test_before_the_update_the_ratio_is_one_and_the_kl_zero_at_any_temperature()
 def test_dropout_is_off_when_the_learner_looks():
     policy, env = chain(attention_dropout=0.5)
     policy.engine.model.train()
-    plan = replace(PLAN, lora=Lora(rank=2, dropout=0.5), rate=0.05)
+    plan = replace(PLAN, lora=Lora(rank=2), rate=0.05)
+    policy.engine.model = add_lora(policy.engine.model, Lora(rank=2, dropout=0.5))  # as supervised training leaves it
     learner = start(policy, recipes.rloo(), plan)
     rows = [one_step(learner, env, recipes.rloo(), plan, step).metrics for step in range(2)]
     assert max(row["ratio_gap"] for row in rows) < 1e-3
@@ -340,6 +341,18 @@ def test_rate_may_be_a_schedule():
     policy, env = gambler(), Bandit()
     rows = train(policy, env, recipes.reinforce(), replace(BANDIT, steps=3, rate=linear(1e-2, 0.0, 2)), progress=quiet)
     assert [row["rate"] for row in rows[1]] == [1e-2, 5e-3, 0.0]
+
+
+def test_a_schedule_that_goes_below_zero_is_refused_by_its_step():
+    falls = linear(1e-3, -1e-3, 4)
+    with pytest.raises(ValueError, match=r"Plan\.rate: .* got -0\.0005 at step 3 of linear\(0\.001, -0\.001, 4\)"):
+        replace(BANDIT, rate=falls)
+    assert replace(BANDIT, steps=3, rate=falls).rate_at(2) == 0.0  # where it does not get there
+
+
+def test_dropout_of_adapters_is_refused_not_ignored():
+    with pytest.raises(ValueError, match=r"Plan\.lora: expected dropout 0: .*got dropout=0\.1"):
+        replace(BANDIT, lora=Lora(dropout=0.1))
 
 
 # ---------------------------------------------------------------------------------------------- the reference

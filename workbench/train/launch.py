@@ -121,6 +121,7 @@ def resume(path: str | Path, *, rate: float | Schedule | None = None) -> Run:
     Raises:
         FileNotFoundError: it is no run.
         RuntimeError: it has done all its steps, or the rate of a run at work is to change.
+        ValueError: the rate is below 0 or not finite at some step.
     """
     run = Run(path)
     if rate is not None:
@@ -137,7 +138,10 @@ def _change_rate(run: Run, rate: float | Schedule) -> None:
     """Write another learning rate into what was asked, and what stood there before."""
     if run.alive:
         raise RuntimeError(f"{run.path}: a process works on it with the old rate; stop it, then resume with another")
+    from workbench.train.plan import check_rate
+
     config, packer = run.config, Packer()
+    check_rate(rate, config["steps"])
     new = packer.pack(rate, "rate")
     if packer.files:
         raise CannotShip("rate: give a number, or a schedule of `workbench.credit` such as linear(3e-4, 1e-5, 200)")

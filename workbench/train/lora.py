@@ -17,7 +17,7 @@ class Lora:
         rank: rows of A.
         alpha: see above.
         targets: names of the linear layers; "all-linear" is every one but the output layer.
-        dropout: on x before A.
+        dropout: on x before A; in supervised training only, a policy-gradient plan refuses it.
 
     Source: Hu et al. 2021, arXiv:2106.09685, Eq. 3.
     """
@@ -54,11 +54,13 @@ def add_lora(model: Any, lora: Lora, seed: int = 0) -> Any:
 def check_lora(model: Any, lora: Lora) -> None:
     """Refuse adapters other than those a model has already: they would be ignored, and nobody would know.
 
+    Dropout that the adapters were made with is no difference: a policy that is trained by its own rollouts has none.
+
     Raises:
-        ValueError: rank, alpha or dropout differ; says which.
+        ValueError: rank or alpha differ; says which.
     """
     config = model.peft_config[model.active_adapter]
-    there = {"rank": config.r, "alpha": config.lora_alpha, "dropout": config.lora_dropout}
+    there = {"rank": config.r, "alpha": config.lora_alpha}
     other = {name: have for name, have in there.items() if have != getattr(lora, name)}
     if other:
         asked = {name: getattr(lora, name) for name in other}

@@ -20,6 +20,11 @@ from workbench.train.reference import reference_of
 from workbench.train.student import Student, Trunk, ValueHead, head_for
 from workbench.train.trees import Pack
 
+NO_DROPOUT = (
+    "expected dropout 0: here the learner must be the policy that sampled, or its ratios begin elsewhere than at 1 "
+    "(supervised training, `workbench.train.sft`, takes it)"
+)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -37,7 +42,8 @@ class Plan:
         clip: largest norm of the gradient; 0 is no limit.
         temperature, max_new_tokens: of the sampling; the learner's log-probs are at this temperature, too.
         seed: of tasks, samples and adapters.
-        lora: train adapters and freeze the rest; None trains all that requires a gradient.
+        lora: train adapters and freeze the rest; None trains all that requires a gradient. Without dropout: the learner
+            must be the policy that sampled.
         betas, weight_decay: of AdamW.
         value_trunk: where a recipe reads values: "shared": the value loss also teaches the model; "detached": its head
             reads the last hidden state as it is.
@@ -84,14 +90,33 @@ class Plan:
         for name in ("refills", "clip", "value_rate", "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:  # a negative norm would turn the gradient around
                 raise ValueError(f"Plan.{name}: expected 0 or more, got {getattr(self, name)!r}")
-        if not isinstance(self.rate, Schedule) and not 0 <= self.rate < math.inf:
-            raise ValueError(f"Plan.rate: expected 0 or more, got {self.rate!r}")
+        check_rate(self.rate, self.steps)
+        if self.lora is not None and self.lora.dropout != 0:
+            raise ValueError(f"Plan.lora: {NO_DROPOUT}, got dropout={self.lora.dropout!r}")
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"Plan.temperature: expected > 0 (at 0 nothing is sampled), got {self.temperature!r}")
 
     def rate_at(self, step: int) -> float:
         """Return the learning rate of a step."""
         return self.rate(step) if isinstance(self.rate, Schedule) else float(self.rate)
+
+
+def check_rate(rate: float | Schedule, steps: int) -> None:
+    """Refuse a learning rate that is below 0 or not finite at any step of a run.
+
+    Raises:
+        ValueError: it is; names the first such step of a schedule.
+
+    Example:
+        >>> check_rate(Schedule(1e-3, 0.0, 2), steps=10)
+    """
+    if not isinstance(rate, Schedule):
+        if not 0 <= rate < math.inf:
+            raise ValueError(f"Plan.rate: expected 0 or more, got {rate!r}")
+        return
+    bad = next((step for step in range(steps) if not 0 <= rate(step) < math.inf), None)
+    if bad is not None:
+        raise ValueError(f"Plan.rate: expected 0 or more at every step, got {rate(bad)!r} at step {bad} of {rate!r}")
 
 
 @dataclass(frozen=True)
