@@ -96,6 +96,13 @@ def test_before_the_update_the_ratio_is_one_and_the_kl_zero_at_any_temperature()
     assert row["loss_kl"] == pytest.approx(0.0, abs=1e-6)  # the reference is scored at this temperature, too
 
 
+def test_evidence_of_a_step_is_at_the_temperature_of_the_plan():
+    policy, env = chain()
+    plan = replace(PLAN, temperature=0.5, rate=0.0)
+    done = one_step(start(policy, recipes.aem(), plan), env, recipes.aem(), plan, 0)
+    assert done.used.columns["token_entropy"].provenance.parameters["temperature"] == 0.5
+
+
 def test_dropout_is_off_when_the_learner_looks():
     policy, env = chain(attention_dropout=0.5)
     policy.engine.model.train()

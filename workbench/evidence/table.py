@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from workbench.evidence.answers import AnswerOutcome
@@ -43,12 +43,14 @@ class Sources:
         reference: the policy a KL term holds on to.
         judge: scores by a rubric.
         teacher: another policy.
+        temperature: of the sampling, at which sampled tokens are scored.
     """
 
     policy: Policy | None = None
     reference: Policy | None = None
     judge: Any = None
     teacher: Policy | None = None
+    temperature: float = 1.0
 
 
 class Row(NamedTuple):
@@ -89,18 +91,21 @@ def _informed(sources: Sources) -> Evidence:
     from workbench.evidence.informed import InformedLogprobs
 
     assert sources.policy is not None
-    return InformedLogprobs(sources.policy)
+    return InformedLogprobs(sources.policy, temperature=sources.temperature)
 
 
 def _entropy(sources: Sources) -> Evidence:
     assert sources.policy is not None
-    return TokenEntropy(sources.policy)
+    return TokenEntropy(sources.policy, sources.temperature)
 
 
 def _reference(sources: Sources) -> Evidence:
     assert sources.reference is not None
-    return SampledLogprobs(sources.reference, "logprob_ref")
+    return SampledLogprobs(sources.reference, "logprob_ref", sources.temperature)
 
+
+AT_TEMPERATURE = (_informed, _entropy, _reference)
+"""What scores sampled tokens, and so must know the temperature they were sampled at."""
 
 TABLE: tuple[Row, ...] = (
     Row(("gold_logprob", "gold_logprob_start"), "policy", _gold_probe),
@@ -146,6 +151,7 @@ def for_recipe(
     reference: Policy | None = None,
     judge: Any = None,
     teacher: Policy | None = None,
+    temperature: float | None = None,
     training: bool = False,
 ) -> list[Evidence]:
     """List the providers that make the columns a recipe needs.
@@ -155,6 +161,8 @@ def for_recipe(
         rollouts: what they will be used on: columns collected before, and those the world recorded for some unit, need
             no provider; what was recorded is never replaced. Without it the recorded columns are taken to be there.
         policy, reference, judge, teacher: what providers are made from.
+        temperature: sampled tokens are scored at it; None is the one the rollouts recorded, 1 where they recorded none
+            (or sampled the likeliest tokens only).
         training: also what its objective reads (a reference policy's log-probs), beside its credit.
 
     Returns:
@@ -162,6 +170,7 @@ def for_recipe(
 
     Raises:
         MissingEvidence: names all columns that cannot be made, each with the call that would make it.
+        ValueError: sampled tokens must be scored, and were sampled at several temperatures.
     """
     recipes = list(recipe) if isinstance(recipe, Sequence) else [recipe]
     read = [name for one in recipes for name in (one.needs if training else one.chain.needs)]
@@ -175,7 +184,21 @@ def for_recipe(
         raise MissingEvidence(f"{names}: nothing at hand makes the columns {', '.join(hints)}{listed}", tuple(hints))
     used = [row for row in rows.values() if row is not None]
     own = [row for row in used if row not in TABLE]
+    if any(row.make in AT_TEMPERATURE for row in used):
+        sources = replace(sources, temperature=_recorded(rollouts) if temperature is None else temperature)
     return [row.make(sources) for row in (*(row for row in TABLE if row in used), *own)]
+
+
+def _recorded(rollouts: Rollouts | None) -> float:
+    """Return the temperature rollouts say they were sampled at; 1.0 where they say nothing."""
+    said = [turn.sampling.get("temperature") for t in rollouts or () for turn in t.turns]
+    found = {float(one) for one in said if isinstance(one, (int, float)) and one > 0}
+    if len(found) > 1:
+        raise ValueError(
+            f"sampled at several temperatures, {sorted(found)}: their tokens cannot be scored at one. "
+            "Split the rollouts, or say which with for_recipe(..., temperature=)"
+        )
+    return found.pop() if found else 1.0
 
 
 def _is_there(name: str, rollouts: Rollouts | None) -> bool:
