@@ -132,19 +132,20 @@ MANY = 0.9
 """Share of truncated rollouts from which on a step without any reward is put down to them."""
 
 
-def alarms(rollouts: Rollouts, row: Mapping[str, Any], dtype: torch.dtype) -> dict[str, str]:
+def alarms(rollouts: Rollouts, row: Mapping[str, Any], dtype: torch.dtype, exhausted: bool = False) -> dict[str, str]:
     """Return what is wrong with a step, by kind, each with the likely fix.
 
     Args:
         rollouts: all that was played.
         row: the metrics of the step.
         dtype: the model computes in it; decides how far the ratio may be from 1.
+        exhausted: had the world no task left to replace dropped groups by?
     """
     found = {
         "truncated": _truncated(rollouts, row),
         "failed": _failed(rollouts, row),
         "dead": f"no group has any credit: {_why_dead(rollouts, row)}" if row["dead_groups"] == 1.0 else None,
-        "refill": _refill(row),
+        "refill": _refill(row, exhausted),
         "skipped": _skipped(row),
         "ratio": _ratio(row, BOUNDS.get(dtype, BOUNDS[torch.bfloat16]), dtype),
     }
@@ -168,7 +169,12 @@ def _failed(rollouts: Rollouts, row: Mapping[str, Any]) -> str | None:
     return f"{many} failed in the environment ({reason}); mend it and play one by hand first"
 
 
-def _refill(row: Mapping[str, Any]) -> str | None:
+def _refill(row: Mapping[str, Any], exhausted: bool) -> str | None:
+    if exhausted and row["groups_dropped"]:
+        return (
+            f"the world has no further task to replace {row['groups_dropped']} dropped groups by, and the update goes "
+            "on without them; give it more tasks, or some that are sometimes solved"
+        )
     if row["rounds"] <= 1 or not row["groups_dropped"]:
         return None
     return (

@@ -8,7 +8,7 @@ from small_worlds import Bandit, gambler
 
 from workbench import recipes, store, view
 from workbench.rollouts import Rollouts
-from workbench.train.keep import CREDIT, DROPPED, TAUGHT, to_keep, widened
+from workbench.train.keep import CREDIT, DROPPED, TAUGHT, joined, to_keep, widened
 from workbench.train.plan import Plan, start
 from workbench.train.policy_gradient import one_step
 
@@ -57,6 +57,23 @@ def test_evidence_of_what_was_used_comes_along(done):
     assert wide["e"].values[known].tolist() == list(range(int(known.sum())))
     assert wide["g"].values[wide["g"].known].tolist() == list(range(len(used.groups)))
     assert (wide.units["step"].of >= 0).tolist() == known.tolist()
+
+
+def test_rollouts_that_are_joined_keep_what_each_says(done):
+    """A column one side lacks is unknown there, or what was recorded; whole numbers stay whole."""
+    cut = [group.id == done.used.groups[0].id for group in done.used.groups]
+    first = [t.group == done.used.groups[0].id for t in done.used]
+    one, other = done.used[first], done.used[[not here for here in first]]
+    codes = torch.arange(other.batch().count("turn")) + 2**40
+    one = one.with_column("g", "group", [5.0]).with_column("outcome", "trajectory", [0.5] * len(one))
+    found = joined(one, other.with_column("code", "turn", codes))
+    assert found.trajectories == (*one, *other)
+    batch = found.batch()
+    assert batch["g"].known.tolist() == cut and batch["g"].values[0] == 5.0
+    assert batch["code"].values[batch["code"].known].tolist() == codes.tolist()
+    assert batch["code"].known.tolist() == [not first[n] for n in batch.turn_trajectory.tolist()]
+    assert batch["outcome"].values.tolist() == [0.5] * len(one) + [t.outcome for t in other]
+    assert joined(Rollouts(()), other) is other
 
 
 def test_why_tokens_were_dropped_survives_the_disk(tmp_path):

@@ -8,6 +8,7 @@ import json
 import time
 import warnings
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from workbench import catalogue, recipes
 from workbench.credit import chain as chain_of
 from workbench.credit import linear, read, spread
 from workbench.evidence import MissingEvidence, Values, collect
+from workbench.evidence.base import Provider
 from workbench.evidence.cache import Cache
 from workbench.evidence.scoring import SampledLogprobs, model_hash
 from workbench.losses import ClippedAway, EntropyLoss, PolicyLoss, ValueLoss, token_mean, trajectory_mean
@@ -469,6 +471,38 @@ def test_dropped_groups_are_sampled_again_a_bounded_number_of_times():
     assert len(none.credits["credit"]) == none.used.batch().count("token")  # what was not refilled is still there
 
 
+class Remembers(Provider):
+    """A provider with a memory: it numbers the trajectories it is asked for."""
+
+    provides: ClassVar = {"asked": "trajectory", "length": "token"}
+
+    def __init__(self):
+        self.asked = []
+
+    async def compute(self, group, meter):
+        start = len(self.asked)
+        self.asked += [t.id for t in group]
+        meter.count(calls=len(group))
+        numbers = Values.of(range(start, len(self.asked)))
+        lengths = [float(len(span)) for t in group for s in t.sequences for span in s.spans if span.origin == "sampled"]
+        return {"asked": numbers, "length": Values.of(lengths)}
+
+    def state(self):
+        return {"asked": self.asked}
+
+
+def test_evidence_that_remembers_is_asked_once_for_a_group_that_survives_a_refill():
+    plan = replace(PLAN, groups=6, size=2, max_new_tokens=1, refills=6, seed=3)
+    memory = Remembers()
+    done = one_step(start(gambler(), recipes.dapo(), plan), Bandit(), recipes.dapo(), plan, 0, [memory])
+    assert done.metrics["rounds"] > 2
+    assert memory.asked == [t.id for t in done.played]
+    column = done.used.columns["asked"]
+    assert [memory.asked[n] for n in column.values.tolist()] == [t.id for t in done.used] and column.known.all()
+    assert column.provenance.provider == "Remembers" and len(done.used) <= column.provenance.calls <= len(memory.asked)
+    assert done.used.batch().columns["length"].values.tolist() == [1.0] * len(done.used)
+
+
 def test_a_step_without_any_credit_updates_nothing_and_says_so():
     policy = gambler()
     before = weights_of(policy.engine.model).clone()
@@ -660,6 +694,8 @@ def test_a_world_without_further_tasks_is_not_sampled_again():
     plan = replace(BANDIT, steps=2, groups=3, refills=2)
     _, metrics = train(gambler(), Few(always=1.0), recipes.dapo(), plan)
     assert [row["groups"] for row in metrics] == [3, 3] and {"dead", "refill"} <= metrics[0]["alarms"].keys()
+    assert [row["rounds"] for row in metrics] == [1, 1]  # one that played nothing is none
+    assert "no further task to replace 3 dropped groups" in metrics[0]["alarms"]["refill"]
 
 
 def test_a_reference_does_not_thaw_what_is_frozen():

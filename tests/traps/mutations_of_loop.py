@@ -233,8 +233,8 @@ LOOP = [
         (
             "dropped groups stay in the batch",
             "train/policy_gradient.py",
-            "live = Rollouts(tuple(t for t, stay in zip(used, stays, strict=True) if stay))",
-            "live = Rollouts(tuple(used))",
+            "live = used[stays] if any(stays) else Rollouts(())",
+            "live = used",
         ),
         (
             "every refill plays the same tasks",

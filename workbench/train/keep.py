@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -43,6 +44,44 @@ def to_keep(played: Rollouts, used: Rollouts, credits: Mapping[str, Credit], rec
         out = out.with_column(DROPPED, credit.level, credit.dropped, provenance=why)
     out = out.with_column(TAUGHT, "trajectory", taught, provenance=made)
     return out if len(used) == len(played) else widened(out, played)
+
+
+def joined(one: Rollouts, other: Rollouts) -> Rollouts:
+    """Return the rollouts of both with the columns of both; unknown where one has no such column.
+
+    Args:
+        one, other: no group is in both; without units of their own.
+    """
+    if not len(one):
+        return other
+    parts = (one.batch(), other.batch())
+    names = dict.fromkeys((*one.columns, *other.columns))
+    columns = {name: _joined([part.columns.get(name) for part in parts], parts) for name in names}
+    return Rollouts((*one, *other), columns, notes=tuple(dict.fromkeys((*one.notes, *other.notes))))
+
+
+def _joined(found: Sequence[Column | None], parts: Sequence[Batch]) -> Column:
+    """Put a column of two batches together; its cost is that of both, unknown where one has none."""
+    there = [column for column in found if column is not None]
+    last = there[-1]
+    values, known = [], []
+    for column, part in zip(found, parts, strict=True):
+        shape = (part.count(last.level), *last.values.shape[1:])
+        values.append(torch.zeros(shape, dtype=last.values.dtype) if column is None else column.values)
+        known.append(torch.zeros(shape[0], dtype=torch.bool) if column is None else column.known)
+    calls, tokens = (sum(getattr(c.provenance, what) for c in there) for what in ("calls", "tokens"))
+    seconds = sum(c.provenance.seconds for c in there)
+    source = replace(last.provenance, calls=calls, tokens=tokens, seconds=seconds)
+    return Column(last.level, _cat(values), torch.cat(known), source)
+
+
+def _cat(values: Sequence[Tensor]) -> Tensor:
+    """Put values one behind the other; those of no entries have no say in the dtype."""
+    dtypes = [v.dtype for v in values if len(v)] or [values[0].dtype]
+    dtype = dtypes[0]
+    for one in dtypes:
+        dtype = torch.promote_types(dtype, one)
+    return torch.cat([v.to(dtype) for v in values])
 
 
 def widened(part: Rollouts, whole: Rollouts) -> Rollouts:

@@ -31,6 +31,7 @@ from workbench.rollouts import Rollouts
 from workbench.seeds import seed_for
 from workbench.train.checkpoint import save_head
 from workbench.train.interrupt import after_step
+from workbench.train.keep import joined
 from workbench.train.learn import accumulate, remember
 from workbench.train.optim import set_rate
 from workbench.train.plan import Learner, Plan, start
@@ -74,7 +75,8 @@ def train(
         env: the world; tasks of its split "train" are played.
         recipe: the method.
         plan: how.
-        out: folder for `metrics.jsonl` (a line a step) and the weights as safetensors; None keeps nothing.
+        out: folder for `metrics.jsonl` (a line a step) and the weights as safetensors, of the value head too, where
+            there is one; None keeps nothing.
         progress: called after each step; None shows a bar after two seconds.
         evidence: providers that win over those the recipe's columns have by default.
 
@@ -100,12 +102,11 @@ def train(
                 if asked_to_stop():
                     break
                 if out is not None and plan.save_every and (step + 1) % plan.save_every == 0:
-                    save(learner.model, Path(out) / f"step-{step + 1}", plan, metrics)
+                    _save(Path(out) / f"step-{step + 1}", learner, plan, metrics)
     finally:
         close()
         if out is not None and metrics:
-            save(learner.model, Path(out), plan, metrics)
-            save_head(Path(out) / "value_head.safetensors", learner)
+            _save(Path(out), learner, plan, metrics)
     return policy, metrics
 
 
@@ -116,28 +117,30 @@ def one_step(
     if learner.reference is not None:
         forget(learner.reference)  # what it kept of earlier steps would reach the last bits
     seconds = dict.fromkeys(("rollout", "evidence", "credit", "learn"), 0.0)
-    every, live, rounds = Rollouts(()), Rollouts(()), 0
+    every, live, rounds, exhausted = Rollouts(()), Rollouts(()), 0, False
     for rounds in range(1 + (plan.refills if recipe.refill else 0)):
         with _timed(seconds, "rollout"):
             missing = plan.groups - len(live.groups)
             new = _play(learner.policy, env, plan, step, rounds, missing, {g.id for g in every.groups})
             every = Rollouts((*every, *new))
         if rounds and not len(new):
-            break  # the world has no further task: the round before is all there is
+            rounds, exhausted = rounds - 1, True  # the round before is all there is
+            break
         with _timed(seconds, "evidence"):
-            used = with_evidence(Rollouts((*live, *new)), learner, recipe, plan, evidence)
+            # of new groups only: what was asked before stays, and a provider that remembers sees a group once
+            used = joined(live, with_evidence(new, learner, recipe, plan, evidence))
             batch = used.batch(step)
         with _timed(seconds, "credit"):
             credits = recipe.credits(batch)
         stays = kept(batch, credits["credit"])[batch.trajectory_group].tolist()
         if not recipe.refill or all(stays) or rounds == plan.refills:
             break
-        live = Rollouts(tuple(t for t, stay in zip(used, stays, strict=True) if stay))
+        live = used[stays] if any(stays) else Rollouts(())
     row = {"step": step, "rate": plan.rate_at(step), "rounds": rounds + 1, **played(every)}
     row |= credited(batch, credits["credit"])
     with _timed(seconds, "learn"):
         row |= learn(learner, recipe, plan, batch, credits)
-    row["alarms"] = alarms(every, row, learner.dtype)
+    row["alarms"] = alarms(every, row, learner.dtype, exhausted)
     counts = dict.fromkeys(seconds, batch.count("token")) | {"rollout": every.batch().count("token")}
     return Done(every, used, credits, row | timed(seconds, counts))
 
@@ -220,6 +223,11 @@ def with_evidence(
     rollouts = with_values(collect(rollouts, [*given, *ours]), learner, recipe, plan)
     default = for_recipe(recipe, rollouts, policy=learner.policy, temperature=plan.temperature, training=True)
     return collect(rollouts, default)
+
+
+def _save(folder: Path, learner: Learner, plan: Plan, metrics: Sequence[dict[str, Any]]) -> None:
+    save(learner.model, folder, plan, metrics)
+    save_head(folder / "value_head.safetensors", learner)
 
 
 @contextmanager
