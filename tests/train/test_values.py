@@ -114,6 +114,34 @@ def test_the_gradient_of_the_value_loss_is_that_of_a_loop_over_tokens(trunk, lor
     assert moved == (trunk == "shared") and bool(expected[-2].any())
 
 
+@pytest.mark.parametrize("trunk", ["shared", "detached"])
+def test_the_gradient_of_the_head_is_clipped_apart_from_the_policys(trunk):
+    """However much the value loss weighs: what it asks of the head's own weights takes nothing from the policy's."""
+    plan = replace(BANDIT, value_trunk=trunk, clip=1e-3)
+    norms, rows = [], []
+    for weight in (0.5, 5000.0):
+        recipe = recipes.ppo(value_weight=weight)
+        learner, seen = start(gambler(), recipe, plan), {}
+        learner.optimiser.register_step_pre_hook(
+            lambda optimiser, args, kwargs, seen=seen: seen.update(
+                {
+                    n: [p.grad.clone() for p in g["params"] if p.grad is not None]
+                    for n, g in enumerate(optimiser.param_groups)
+                }
+            )
+        )
+        rows.append(one_step(learner, Bandit(), recipe, plan, 0).metrics)
+        own = [g for n in (0, 1) for g in seen[n]], [g for n in (2, 3) for g in seen[n]]
+        norms.append([torch.cat([g.flatten() for g in some]).norm().item() for some in own])
+    assert norms == [pytest.approx([1e-3, 1e-3], rel=1e-2)] * 2
+    assert rows[1]["gradient_norm_value"] == pytest.approx(1e4 * rows[0]["gradient_norm_value"], rel=1e-3)
+    assert rows[0]["gradient_norm"] == pytest.approx(
+        rows[1]["gradient_norm"], rel=1e-3
+    )  # a fresh head is 0: no way down
+    none = one_step(start(gambler(), recipes.reinforce(), plan), Bandit(), recipes.reinforce(), plan, 0).metrics
+    assert none["gradient_norm_value"] is None and none["gradient_norm"] > 0
+
+
 @pytest.mark.parametrize("recipe", CRITICS, ids=lambda r: r.name)
 def test_a_bandit_is_learned_and_its_value_too(recipe):
     player = gambler()

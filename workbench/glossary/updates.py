@@ -151,7 +151,8 @@ UPDATES: Mapping[str, Entry] = {
     ),
     "gradient_norm": Entry(
         "gradient_norm",
-        "Norm of the gradient before it is cut to the plan's `clip`, mean over the passes.",
+        "Norm of the policy's gradient before it is cut to the plan's `clip`, mean over the passes. Without the value "
+        "head's own weights; with a shared trunk the value loss is in it.",
         range="0 or more",
         good="Steady, around or below `clip`.",
         bad=(
@@ -159,6 +160,15 @@ UPDATES: Mapping[str, Entry] = {
             "`updates_skipped`. Rising without end: lower the rate."
         ),
         equation="|g|",
+    ),
+    "gradient_norm_value": Entry(
+        "gradient_norm_value",
+        "Norm of the gradient of the value head's own weights before it is cut to the plan's `clip`, apart from the "
+        "policy's; mean over the passes. None without a value head.",
+        range="0 or more, or none",
+        good="Falls as the head learns.",
+        bad="Always far above `clip`: lower the weight of the value loss, or `value_rate`.",
+        equation="|g_head|",
     ),
     "ratio_gap": Entry(
         "ratio_gap",

@@ -6,6 +6,7 @@ Denominators are of the whole batch, so the gradient does not depend on how the 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -98,6 +99,22 @@ def gradients(terms: Mapping[str, Tensor], trainable: Sequence[Tensor]) -> dict[
 def _put(gradient: Tensor, trainable: Sequence[Tensor]) -> None:
     for p, part in zip(trainable, gradient.split([p.numel() for p in trainable]), strict=True):
         p.grad = part.view_as(p).to(p.dtype, copy=True)  # a value head is float32 whatever the model is
+
+
+def clipped_norm(parameters: Sequence[Tensor], largest: float) -> float:
+    """Cut the gradient of some parameters to a norm; return the norm it had.
+
+    Args:
+        parameters: of the policy, or of its value head: together the larger would take the smaller's share.
+        largest: norm; 0 is no limit.
+
+    Raises:
+        FloatingPointError: the norm is not finite.
+    """
+    norm = torch.nn.utils.clip_grad_norm_(parameters, largest or math.inf).item()
+    if not math.isfinite(norm):
+        raise FloatingPointError("the gradient's norm is too large for its dtype")
+    return norm
 
 
 def _without_graph(result: Result) -> Result:

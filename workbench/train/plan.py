@@ -39,7 +39,7 @@ class Plan:
         micro_tokens: tokens of one forward and backward pass; fewer need less memory, the gradient is the same.
         pack: "tree" puts what trajectories share through the model once, "rows" pads them side by side; "auto" is trees
             where the model takes them (`workbench.train.trees`). The gradient is the same up to rounding.
-        clip: largest norm of the gradient; 0 is no limit.
+        clip: largest norm of the gradient, of the policy's and of the value head's own weights apart; 0 is no limit.
         temperature, max_new_tokens: of the sampling; the learner's log-probs are at this temperature, too.
         seed: of tasks, samples and adapters.
         lora: train adapters and freeze the rest; None trains all that requires a gradient. Without dropout: the learner

@@ -8,7 +8,6 @@ turn). A step is a function of the weights and the optimiser's state, so `Learne
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +31,7 @@ from workbench.seeds import seed_for
 from workbench.train.checkpoint import save_head
 from workbench.train.interrupt import after_step
 from workbench.train.keep import joined
-from workbench.train.learn import accumulate, remember
+from workbench.train.learn import accumulate, clipped_norm, remember
 from workbench.train.optim import set_rate
 from workbench.train.plan import Learner, Plan, start
 from workbench.train.record import Report, bar, open_log, save
@@ -152,15 +151,14 @@ def learn(learner: Learner, recipe: Recipe, plan: Plan, batch: Batch, credits: M
     counted = torch.stack([w != 0 for w in weights.values()]).any(0)
     parts = parts_of(learner.model, batch, counted, plan.micro_tokens, plan.pack)
     trainable = [p for p in student.parameters() if p.requires_grad]
+    head = [] if learner.head is None else list(learner.head.parameters())
     put_back = remember(trainable, learner.optimiser) if plan.epochs > 1 else None
+    apart = [[p for p in trainable if not any(p is q for q in head)], *([head] if head else [])]
     passes, norms, made = [], [], 0
     try:
         for _ in range(plan.epochs if parts else 0):
             passes.append(accumulate(student, objective, batch, credits, weights, parts, plan.temperature))
-            norm = torch.nn.utils.clip_grad_norm_(trainable, plan.clip or math.inf).item()
-            if not math.isfinite(norm):
-                raise FloatingPointError("the gradient's norm is too large for its dtype")
-            norms.append(norm)
+            norms.append([clipped_norm(some, plan.clip) for some in apart])
             set_rate(learner.optimiser, plan.rate_at(batch.step))
             if any(p.grad is not None and bool(p.grad.any()) for p in trainable):
                 learner.optimiser.step()
@@ -182,7 +180,8 @@ def learn(learner: Learner, recipe: Recipe, plan: Plan, batch: Batch, credits: M
         "loss": mean_of([p.loss for p in passes]),
         **{f"loss_{term.name}": mean_of([p.terms[term.name] for p in passes]) for term in objective.terms},
         "clip_share": mean_of([p.clip_share for p in passes]),
-        "gradient_norm": mean_of(norms),
+        "gradient_norm": mean_of([norm[0] for norm in norms]),
+        "gradient_norm_value": mean_of([norm[1] for norm in norms]) if head else None,
         **measure([p.seen for p in passes], batch, BOUNDS[learner.dtype].gap),
         "padding": 1 - sum(p.real for p in parts) / max(sum(p.ids.numel() for p in parts), 1),
     }
