@@ -113,6 +113,7 @@ def test_tiles_say_what_they_are_and_where_the_threshold_is(make, open_page, tmp
     said = text(run, "")
     assert "! Advantage sign balance −0.7, beyond the threshold, −0.5 to 0.5; beyond it in 12 of 12 steps" in said
     run.page.locator(".cw .tile summary").first.click()
+    run.page.get_by_text("If not: ").first.wait_for()  # made when it is opened
     assert "If not: See collapse_causes" in text(run, ".tile").replace("`", "")
     run.shot("collapse-dark")
     one = open_page(CollapseBoard(rollouts, credits).to_html(tmp_path / "one.html"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -88,8 +89,9 @@ class Plan:
         if self.autocast not in ("", "bfloat16", "float16"):
             raise ValueError(f"Plan.autocast: expected 'bfloat16', 'float16' or '', got {self.autocast!r}")
         for name in ("refills", "clip", "value_rate", "weight_decay"):
-            if not 0 <= getattr(self, name) < math.inf:  # a negative norm would turn the gradient around
-                raise ValueError(f"Plan.{name}: expected 0 or more, got {getattr(self, name)!r}")
+            value, most = getattr(self, name), math.inf if name == "clip" else sys.float_info.max
+            if not 0 <= value <= most:  # a negative norm would turn the gradient around; an infinite one is no limit
+                raise ValueError(f"Plan.{name}: expected 0 or more, got {value!r}")
         check_rate(self.rate, self.steps)
         if self.lora is not None and self.lora.dropout != 0:
             raise ValueError(f"Plan.lora: {NO_DROPOUT}, got dropout={self.lora.dropout!r}")
