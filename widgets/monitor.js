@@ -5,6 +5,7 @@ import { amount, duration, known, lineChart, share, together } from "./charts.js
 
 const BEATS = 3; // a kernel that was silent for so many beats is gone
 const BUSY_MS = 2000; // an answer that takes longer waits for a cell to end
+const LOST_MS = 5000; // after which a question without an answer counts as lost
 const AXES = {
   step: { xName: "step", words: "steps", xFormat: amount, whole: true },
   rollouts: { xName: "rollouts", words: "rollouts", xFormat: amount, whole: true },
@@ -25,7 +26,8 @@ export function view(ctx) {
 class Monitor {
   constructor(ctx) {
     this.ctx = ctx;
-    Object.assign(this, { page: Math.random().toString(36).slice(2), last: performance.now(), lost: false, wanted: null, refused: "", held: null });
+    Object.assign(this, { page: Math.random().toString(36).slice(2), last: performance.now(), lost: false, wanted: null });
+    Object.assign(this, { refused: "", held: null, asking: NaN });
     this.line = el("p", { class: "line" });
     this.title = el("p", { class: "title" });
     this.progress = el("div", { class: "progress" });
@@ -81,10 +83,10 @@ class Monitor {
     if (change.rollouts) this.arrived(change.rollouts);
   }
 
-  /** Ask for everything: this page opened, or missed a change. */
+  /** Ask for everything: this page opened, or missed a change. A question that was lost while a page loaded is asked anew. */
   async ask() {
-    if (this.asking) return;
-    this.asking = true;
+    if (performance.now() - this.asking < LOST_MS) return;
+    const mine = this.asking = performance.now();
     try {
       const all = await this.ctx.ask("all", { page: this.page });
       this.last = performance.now();
@@ -94,7 +96,7 @@ class Monitor {
       this.refused = error.message;
       this.drawHead();
     }
-    this.asking = false;
+    if (this.asking === mine) this.asking = NaN;
   }
 
   /** Is the kernel there? */
