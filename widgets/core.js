@@ -376,7 +376,7 @@ export function mount(make, place, source) {
   const linked = share(ctx, source.link || ctx.name);
   place.dataset.lmSuppressShortcuts = "true"; // JupyterLab leaves keys alone in here
   const shadow = place.shadowRoot || place.attachShadow({ mode: "open" });
-  ctx.root = el("div", { class: `cw ${source.kind}`, role: "region", "aria-label": source.title || source.kind, tabindex: "0" });
+  ctx.root = el("div", { class: `cw ${source.kind}`, role: "group", "aria-label": source.title || source.kind, tabindex: "0" });
   fill(shadow, el("style", null), ctx.root);
   shadow.firstChild.textContent = washes() + source.style;
   watchTheme(ctx);

@@ -13,6 +13,7 @@ from workbench.rollouts import Rollouts
 from workbench.runs import Run
 from workbench.view.base import View
 from workbench.view.escape import one_line
+from workbench.view.frames import framed
 from workbench.view.html.collapse import collapse_board
 from workbench.view.maps import CreditMap, Methods, credits_of
 from workbench.view.pack import pack
@@ -143,7 +144,7 @@ class CollapseBoard(View):
 
         board, step = self._board, state.get("step")
         if not board["one"] and step not in board["kept"]:
-            return pd.DataFrame(_steps(board))
+            return framed(_steps(board))
         step = 1 if board["one"] else int(step)
         every = board["groups"] if board["one"] else collapse.groups(*self._at(step))
         shown = [g for g in every if state.get("cause") in (None, g["cause"])]

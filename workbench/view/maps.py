@@ -17,6 +17,7 @@ from workbench.rollouts import Rollouts
 from workbench.view import html, payload
 from workbench.view.base import View
 from workbench.view.escape import one_line
+from workbench.view.frames import framed
 from workbench.view.html.parts import PAGE_BYTES
 from workbench.view.page import island, page
 from workbench.view.reprs import PAGE_TEXT, Picture
@@ -145,15 +146,13 @@ class CreditMap(View):
 
         Where the reader chose a finer unit and a method, one row a unit of that method, with its text.
         """
-        import pandas as pd
-
         identity = self.rollouts.trajectories[payload.position(self.rollouts, self.trajectory)].id
         unit, method = state.get("unit"), state.get("method")
         if unit and unit != "turn" and self.credits:
             rows = list(payload.unit_rows(self.interactive(), method or next(iter(self.credits)), unit))
-            frame = pd.DataFrame(rows, columns=["turn", unit, "text", "method", "value", "status"])
-            frame.insert(0, "trajectory", identity)
-            return frame
+            names = ["turn", unit, "text", "method", "value", "status"]
+            columns = {name: [row[name] for row in rows] for name in names}
+            return framed({"trajectory": [identity] * len(rows), **columns})
         frame = Overview(self.rollouts, self.credits).frame({})
         return frame[frame["trajectory"] == identity].reset_index(drop=True)
 
@@ -177,9 +176,7 @@ class Overview(View):
 
     def frame(self, state: Mapping[str, Any]) -> pd.DataFrame:
         """Return one row a turn and method of all rollouts: trajectory, turn, method, value, status."""
-        import pandas as pd
-
-        return pd.DataFrame(payload.turn_frame(self.rollouts, self.credits))
+        return framed(payload.turn_frame(self.rollouts, self.credits))
 
 
 class Ribbons(View):

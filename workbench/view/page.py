@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from workbench.view.escape import esc, json_for_html
@@ -24,7 +25,7 @@ h1 { font-size: 22px; font-weight: 600; letter-spacing: -.005em; line-height: 1.
 header p { margin: 0 0 28px; opacity: .68; }
 section { margin: 0 0 44px; }
 summary:focus-visible { outline: 2px solid rgba(0,114,178,.8); outline-offset: 2px; border-radius: 2px; }
-@media (prefers-color-scheme: dark) { html { background: #161718; color: #e6e6e3; } }
+@media (prefers-color-scheme: dark) { html { background: #161718; color: #f0f0ed; } }
 @media print { body { padding: 0; max-width: none; } * { print-color-adjust: exact; } }
 """
 
@@ -48,7 +49,8 @@ def page(title: str, sections: list[tuple[str, str]], lead: str = "", script: st
     policy = SCRIPTED if script else SEALED
     code = f"<script>\n{script}</script>\n" if script else ""
     opening = f"<p>{esc(lead)}</p>" if lead else ""
-    body = "\n".join(f'<section aria-label="{esc(name)}">{section}</section>' for name, section in sections)
+    names = _told_apart([name for name, _ in sections])
+    body = "\n".join(f'<section aria-label="{esc(n)}">{s}</section>' for n, (_, s) in zip(names, sections, strict=True))
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{esc(policy)}">\n'
@@ -57,3 +59,13 @@ def page(title: str, sections: list[tuple[str, str]], lead: str = "", script: st
         f"<title>{esc(title)}</title>\n<style>{STYLE}</style>\n</head>\n"
         f"<body>\n<main>\n<header><h1>{esc(title)}</h1>{opening}</header>\n{body}\n</main>\n{code}</body>\n</html>\n"
     )
+
+
+def _told_apart(names: list[str]) -> list[str]:
+    """Return the names with a number behind those that came before: a screen reader lists them."""
+    seen: Counter[str] = Counter()
+    out = []
+    for name in names:
+        seen[name] += 1
+        out.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return out

@@ -37,7 +37,9 @@ class Picture:
 
     def bundle(self) -> dict[str, str]:
         """Return what a notebook shows."""
-        return {"text/plain": plain_text(self.data), "text/html": str(self.make(self.data, REPR_BYTES))}
+        text = plain_text(self.data)
+        room = REPR_BYTES - len(text.encode(errors="replace"))  # both are stored
+        return {"text/plain": text, "text/html": str(self.make(self.data, room))}
 
 
 def _card(builder: Callable[[Any], dict[str, Any]]) -> Callable[[Any, int], Picture]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.runs import Run, follow
 from workbench.view import payload
 from workbench.view.figure import MIME, figure
+from workbench.view.frames import framed
 from workbench.view.html import run as html_run
 from workbench.view.html.parts import REPR_BYTES, frame, note
 from workbench.view.maps import View
@@ -48,10 +49,10 @@ class RunView(View):
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a step with everything that was measured as a number."""
-        import pandas as pd
-
         rows = payload.look(self.run, newest=0)["metrics"]["rows"]
-        return pd.DataFrame([{k: v for k, v in row.items() if not isinstance(v, dict)} for row in rows])
+        names = dict.fromkeys(k for row in rows for k, v in row.items() if not isinstance(v, dict))
+        measured = [{k: v for k, v in row.items() if not isinstance(v, dict)} for row in rows]
+        return framed({name: [row.get(name) for row in measured] for name in names})
 
 
 class Watcher:

@@ -195,7 +195,7 @@ def _measures(rows: Sequence[Row]) -> Markup:
     heads += [th(text, style=f"{right};border-bottom:{RULE}") for text in (f"first {w}", f"last {w}")]
     heads += [
         th("course", style=f"border-bottom:{RULE}", pad="3px 18px 3px 6px"),
-        th("", style=f"border-bottom:{RULE}"),
+        th("what it is", style=f"border-bottom:{RULE}"),
     ]
     return el("div", table("", [tr(*heads)], shown), style="margin:12px 0 0")
 
@@ -289,7 +289,7 @@ def runs(payload: Mapping[str, Any], budget: int = REPR_BYTES) -> Markup:
     right = f"text-align:right;{line}"
     head = tr(
         th("run", style=line), th("state", style=line), th("step", style=right), th("success", style=right),
-        th("recipe", style=line, pad="3px 12px 3px 12px"), th("world", style=line), th("", style=line),
+        th("recipe", style=line, pad="3px 12px 3px 12px"), th("world", style=line), th("why it ended", style=line),
     )  # fmt: skip
     shown, left_out = fitting((only(_run_row(row)) for row in payload["rows"]), budget - size([head]) - 2_000)
     hidden = left_out + payload["hidden"]
