@@ -42,6 +42,7 @@ from workbench.runs.files import (
 if TYPE_CHECKING:
     from workbench.rollouts import Rollouts
 from workbench.runs.follow import follow, printable
+from workbench.runs.scale import Scale
 
 __all__ = [
     "LIVING",
@@ -74,40 +75,6 @@ SILENT = (
     "its process ended without a word at step {step}: it was killed, memory ran out, or the machine went down; "
     "`workbench resume {path}` goes on from step {good}"
 )
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Where and on how much a run runs.
-
-    Args:
-        device: "cpu" or "cuda".
-        nodes, learners, rollouts: machines, processes that learn, processes that only play (0: the learners play).
-        engine: "hf" or "vllm".
-        tensor_parallel: devices a model is cut over.
-        address: of an existing cluster; None is this machine.
-        asynchronous: how many steps old the weights of a sampler may be.
-    """
-
-    device: str = "cpu"
-    nodes: int = 1
-    learners: int = 1
-    rollouts: int = 0
-    engine: Literal["hf", "vllm"] = "hf"
-    tensor_parallel: int = 1
-    address: str | None = None
-    asynchronous: int = 0
-
-    @property
-    def local(self) -> bool:
-        """One process on this machine, which plays and learns?"""
-        return (self.nodes, self.learners, self.rollouts, self.tensor_parallel, self.asynchronous) == (
-            1,
-            1,
-            0,
-            1,
-            0,
-        ) and (self.engine, self.address) == ("hf", None)
 
 
 @dataclass(frozen=True)
