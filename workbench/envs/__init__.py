@@ -16,8 +16,8 @@ def load(name: str, **params: Any) -> Environment:
     Args:
         name: "gazetteer" (questions about real countries), "chain" (fresh facts: belief moves at the end), "facet"
             (clues that narrow a list: belief moves at every turn) or "known" (chains in one fixed world: it moves where
-            that world is known). The last three are generated and have an exact oracle.
-        params: the knobs of that world; see `Gazetteer`, `Chain`, `Facet` and `Known`.
+            that world is known): generated, with an exact oracle. "tictactoe": a game whose oracle judges each move.
+        params: the knobs of that world; see the class of that name in `workbench.envs`.
 
     Raises:
         ValueError: there is no such world, or it has no such knob.
@@ -30,8 +30,15 @@ def load(name: str, **params: Any) -> Environment:
     from workbench.envs.facet import Facet
     from workbench.envs.gazetteer import Gazetteer
     from workbench.envs.known import Known
+    from workbench.envs.tictactoe import TicTacToe
 
-    worlds: dict[str, Any] = {"gazetteer": Gazetteer, "chain": Chain, "facet": Facet, "known": Known}
+    worlds: dict[str, Any] = {
+        "gazetteer": Gazetteer,
+        "chain": Chain,
+        "facet": Facet,
+        "known": Known,
+        "tictactoe": TicTacToe,
+    }
     if name not in worlds:
         raise ValueError(f"world: expected one of {sorted(worlds)}, got {name!r}")
     knobs = [field.name for field in fields(worlds[name])]

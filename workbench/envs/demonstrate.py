@@ -7,10 +7,18 @@ from collections.abc import Callable
 from typing import Any, Protocol, Self
 
 from workbench.envs.base import Step, Task
-from workbench.envs.hop import ARGUMENT, Progress
 from workbench.envs.oracle import Call
 from workbench.envs.words import COLOURS, RELATIONS, THINGS, code, query_for
 from workbench.trajectory import Message, Part, ToolCall, Trajectory, Turn
+
+
+class Standing(Protocol):
+    """Where an episode stands."""
+
+    @property
+    def done(self) -> bool: ...
+    @property
+    def outcome(self) -> float | None: ...
 
 
 class Guided(Protocol):
@@ -19,7 +27,7 @@ class Guided(Protocol):
     max_turns: int
 
     @property
-    def progress(self) -> Progress: ...
+    def progress(self) -> Standing: ...
     @property
     def state_key(self) -> str: ...
     def fresh(self) -> Self: ...
@@ -100,7 +108,7 @@ def spoiled_lookup(env: Guided, last: Call | None, rng: random.Random) -> tuple[
 
 def _message(call: Call, turn: int) -> Message:
     """Write a call as an action; its raw text is the plain-text line."""
-    value = call["arguments"][ARGUMENT[call["name"]]]
+    (value,) = call["arguments"].values()
     line = f"{call['name'].capitalize()}: {value}"
     made = ToolCall(f"turn{turn}.call0", call["name"], raw=line, arguments=call["arguments"])
     return Message(f"turn{turn}", "assistant", (Part(text=line),), calls=(made,))
