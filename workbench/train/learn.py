@@ -18,6 +18,7 @@ from workbench.batch import Batch
 from workbench.credit import Credit
 from workbench.objective import Objective, Result
 from workbench.train.parts import Part, score
+from workbench.train.ranks import ALONE, Ranks, own, whole
 from workbench.train.seen import Seen, together
 
 # -------------------------------------------------------------------------------------------------- gradient
@@ -48,6 +49,7 @@ def accumulate(
     weights: Mapping[str, Tensor],
     parts: Sequence[Part],
     temperature: float,
+    ranks: Ranks = ALONE,
 ) -> Passed:
     """Add the gradient of the objective over the whole batch to the parameters; say what was seen on the way.
 
@@ -57,33 +59,44 @@ def accumulate(
     Args:
         credits: "credit", and the streams by name.
         weights: of `objective.weights`, over the whole batch.
+        parts: of the whole batch; each process goes through its share of them.
+        ranks: who learns together. The gradient is that of the whole batch all the same: it is summed over processes.
 
     Raises:
         FloatingPointError: a term's loss or gradient is not finite; names the term and the trajectories.
     """
     trainable = [p for p in model.parameters() if p.requires_grad]
     streams = {name: credit for name, credit in credits.items() if name != "credit"}
-    results, seen = [], []
+    found: list[tuple[Result, Seen]] = []
     by_term: dict[str, Tensor] = {}
-    for part in parts:
+    problem = None
+    for part in ranks.share(parts):
         logprob, outputs = score(model, part, temperature, "entropy" in objective.outputs)
         if logprob.requires_grad:
             logprob.retain_grad()  # what the loss asks of each token, for `gradient_by_turn`
         result = objective(
             logprob, batch, credits["credit"], streams, tokens=part.tokens, outputs=outputs, weights=weights
         )
-        _check_losses(result.terms, batch, part)
+        problem = problem or _problem_of(result.terms, batch, part)  # raised below, by all processes or by none
         if objective.rule is None and result.loss.requires_grad:
             result.loss.backward()
         elif objective.rule is not None:
             for name, gradient in gradients(result.terms, trainable).items():
                 by_term[name] = by_term[name] + gradient if name in by_term else gradient
-        results.append(_without_graph(result))
-        seen.append(_seen(logprob, outputs, part, weights))
+        found.append((_without_graph(result), _seen(logprob, outputs, part, weights)))
+    ranks.keep_pace(parts, lambda part: _add_nothing(model, part, temperature))
+    ranks.agree(problem)
     if by_term:
         _put(objective.gradient(by_term, torch.linalg.vector_norm, batch.step), trainable)
-    _check_gradients(trainable, model, objective, batch, credits, weights, parts, temperature)
+    _check_gradients(trainable, ranks, model, objective, batch, credits, weights, parts, temperature)
+    results, seen = zip(*ranks.gather(found), strict=True)
     return _summed(results, together(seen))
+
+
+def _add_nothing(model: Any, part: Part, temperature: float) -> None:
+    """Go forward and backward over a part with a gradient of 0."""
+    logprob, outputs = score(model, part, temperature)
+    (0.0 * (logprob.sum() + outputs.get("value", logprob).sum())).backward()
 
 
 def gradients(terms: Mapping[str, Tensor], trainable: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -111,7 +124,7 @@ def clipped_norm(parameters: Sequence[Tensor], largest: float) -> float:
     Raises:
         FloatingPointError: the norm is not finite.
     """
-    norm = torch.nn.utils.clip_grad_norm_(parameters, largest or math.inf).item()
+    norm = whole(torch.nn.utils.clip_grad_norm_(parameters, largest or math.inf)).item()
     if not math.isfinite(norm):
         raise FloatingPointError("the gradient's norm is too large for its dtype")
     return norm
@@ -151,16 +164,19 @@ def remember(weights: Sequence[Tensor], optimiser: torch.optim.Optimizer) -> Cal
 # -------------------------------------------------------------------------------------------- what went wrong
 
 
-def _check_losses(terms: Mapping[str, Tensor], batch: Batch, part: Part) -> None:
-    for name, term in terms.items():
-        if not bool(torch.isfinite(term)):
-            raise FloatingPointError(f"the term {name!r} is {term.item()} on {_named(batch, part)}")
+def _problem_of(terms: Mapping[str, Tensor], batch: Batch, part: Part) -> str | None:
+    bad = {name: term.item() for name, term in terms.items() if not bool(torch.isfinite(term))}
+    return next((f"the term {name!r} is {value} on {_named(batch, part)}" for name, value in bad.items()), None)
 
 
-def _check_gradients(trainable: Sequence[Tensor], model: Any, objective: Objective, batch: Batch, *rest: Any) -> None:
+def _check_gradients(
+    trainable: Sequence[Tensor], ranks: Ranks, model: Any, objective: Objective, batch: Batch, *rest: Any
+) -> None:
     """Refuse a gradient that is not finite; only then ask which term and trajectories it comes from."""
-    if all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in trainable):
+    if not ranks.any(any(p.grad is not None and not bool(torch.isfinite(own(p.grad)).all()) for p in trainable)):
         return
+    if ranks.size > 1:  # summed over processes already: nobody can tell the parts apart any more
+        raise FloatingPointError("the gradient is not finite; one process (learners=1) would name the term")
     credits, weights, parts, temperature = rest
     streams = {name: credit for name, credit in credits.items() if name != "credit"}
     for part in parts:

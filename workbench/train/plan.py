@@ -17,6 +17,7 @@ from workbench.recipes import Recipe
 from workbench.seeds import seed_for
 from workbench.train.lora import Lora, add_lora, check_lora
 from workbench.train.optim import adamw
+from workbench.train.ranks import ALONE, Ranks
 from workbench.train.reference import reference_of
 from workbench.train.student import Student, Trunk, ValueHead, head_for
 from workbench.train.trees import Pack
@@ -86,8 +87,8 @@ class Plan:
             raise ValueError(f"Plan.pack: expected one of {get_args(Pack)}, got {self.pack!r}")
         if self.value_trunk not in get_args(Trunk):
             raise ValueError(f"Plan.value_trunk: expected one of {get_args(Trunk)}, got {self.value_trunk!r}")
-        if self.autocast not in ("", "bfloat16", "float16"):
-            raise ValueError(f"Plan.autocast: expected 'bfloat16', 'float16' or '', got {self.autocast!r}")
+        if self.autocast not in ("", "bfloat16"):  # in float16 small gradients vanish unless the loss is scaled
+            raise ValueError(f"Plan.autocast: expected 'bfloat16' or '', got {self.autocast!r}")
         for name in ("refills", "clip", "value_rate", "weight_decay"):
             value, most = getattr(self, name), math.inf if name == "clip" else sys.float_info.max
             if not 0 <= value <= most:  # a negative norm would turn the gradient around; an infinite one is no limit
@@ -132,6 +133,7 @@ class Learner:
         reference: whom a KL term holds on to; None where no term asks.
         head: guesses returns from the model's last hidden state; None where nothing reads values.
         autocast: dtype of the learner's matrix products; None for that of the weights.
+        ranks: the processes that learn together.
     """
 
     policy: Policy
@@ -140,6 +142,7 @@ class Learner:
     reference: Policy | None = None
     head: ValueHead | None = None
     autocast: torch.dtype | None = None
+    ranks: Ranks = ALONE
 
     @property
     def student(self) -> Any:
@@ -160,11 +163,27 @@ def start(policy: Policy, recipe: Recipe, plan: Plan, evidence: Sequence[Evidenc
         TypeError: the policy has no model in this process.
         NotImplementedError: the objective asks the model for what this loop cannot give.
     """
+    if lacking := set(recipe.objective.outputs) - {"entropy", "value"}:
+        raise NotImplementedError(f"{recipe.name}: no model here gives {sorted(lacking)} per token")
+    model = made_ready(policy, plan)
+    provided = {name for one in evidence for name in one.provides}
+    held = "logprob_ref" in recipe.needs and "logprob_ref" not in provided
+    guesses = "value" in recipe.objective.outputs or bool({"value", "turn_value"} & set(recipe.needs) - provided)
+    head = head_for(model, plan.value_trunk) if guesses else None
+    optimiser = adamw(model, plan.betas, plan.weight_decay, head, plan.value_rate)
+    reference = reference_of(policy, model) if held else None
+    return Learner(policy, model, optimiser, reference, head, getattr(torch, plan.autocast) if plan.autocast else None)
+
+
+def made_ready(policy: Policy, plan: Plan) -> Any:
+    """Return the model of a policy as the plan trains it: adapters added, no dropout.
+
+    Raises:
+        TypeError: the policy has no model in this process.
+    """
     engine: Any = policy.engine
     if not isinstance(getattr(engine, "model", None), torch.nn.Module):
         raise TypeError(f"{policy.name}: needs an engine with a model in this process, got {type(engine).__name__}")
-    if lacking := set(recipe.objective.outputs) - {"entropy", "value"}:
-        raise NotImplementedError(f"{recipe.name}: no model here gives {sorted(lacking)} per token")
     if plan.lora is not None and hasattr(engine.model, "disable_adapter"):
         check_lora(engine.model, plan.lora)
     elif plan.lora is not None:
@@ -174,10 +193,4 @@ def start(policy: Policy, recipe: Recipe, plan: Plan, evidence: Sequence[Evidenc
     model.eval()  # dropout would make the learner another policy than the one that sampled
     if plan.checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    provided = {name for one in evidence for name in one.provides}
-    held = "logprob_ref" in recipe.needs and "logprob_ref" not in provided
-    guesses = "value" in recipe.objective.outputs or bool({"value", "turn_value"} & set(recipe.needs) - provided)
-    head = head_for(model, plan.value_trunk) if guesses else None
-    optimiser = adamw(model, plan.betas, plan.weight_decay, head, plan.value_rate)
-    reference = reference_of(policy, model) if held else None
-    return Learner(policy, model, optimiser, reference, head, getattr(torch, plan.autocast) if plan.autocast else None)
+    return model

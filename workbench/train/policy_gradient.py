@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +34,7 @@ from workbench.train.keep import joined
 from workbench.train.learn import accumulate, clipped_norm, remember
 from workbench.train.optim import set_rate
 from workbench.train.plan import Learner, Plan, start
+from workbench.train.ranks import own
 from workbench.train.record import Report, bar, open_log, save
 from workbench.train.reference import forget
 from workbench.train.seen import mean_of, measure, timed
@@ -41,6 +42,12 @@ from workbench.train.trees import parts_of
 from workbench.train.values import with_values
 
 __all__ = ["Done", "Learner", "Plan", "learn", "one_step", "start", "train", "with_evidence"]
+
+
+Player = Callable[[Policy, Environment, Plan, int, int, int, set[str]], Rollouts]
+"""Where the rollouts of a round come from; arguments as of `round_of`."""
+Update = Callable[[Learner, Recipe, Plan, Batch, Mapping[str, Credit]], dict[str, Any]]
+"""Who learns; arguments as of `learn`."""
 
 
 class Done(NamedTuple):
@@ -110,9 +117,25 @@ def train(
 
 
 def one_step(
-    learner: Learner, env: Environment, recipe: Recipe, plan: Plan, step: int, evidence: Sequence[Evidence] = ()
+    learner: Learner,
+    env: Environment,
+    recipe: Recipe,
+    plan: Plan,
+    step: int,
+    evidence: Sequence[Evidence] = (),
+    *,
+    player: Player | None = None,
+    update: Update | None = None,
 ) -> Done:
-    """Make one step of a run: play, credit, learn, measure."""
+    """Make one step of a run: play, credit, learn, measure.
+
+    Args:
+        learner, env, recipe, plan, evidence: of the run.
+        step: its number, from 0.
+        player: where the rollouts of a round come from; None plays them now (`round_of`).
+        update: who learns; None is this process (`learn`).
+    """
+    player, update = player or round_of, update or learn
     if learner.reference is not None:
         forget(learner.reference)  # what it kept of earlier steps would reach the last bits
     seconds = dict.fromkeys(("rollout", "evidence", "credit", "learn"), 0.0)
@@ -120,7 +143,7 @@ def one_step(
     for rounds in range(1 + (plan.refills if recipe.refill else 0)):
         with _timed(seconds, "rollout"):
             missing = plan.groups - len(live.groups)
-            new = _play(learner.policy, env, plan, step, rounds, missing, {g.id for g in every.groups})
+            new = player(learner.policy, env, plan, step, rounds, missing, {g.id for g in every.groups})
             every = Rollouts((*every, *new))
         if rounds and not len(new):
             rounds, exhausted = rounds - 1, True  # the round before is all there is
@@ -138,7 +161,7 @@ def one_step(
     row = {"step": step, "rate": plan.rate_at(step), "rounds": rounds + 1, **played(every)}
     row |= credited(batch, credits["credit"])
     with _timed(seconds, "learn"):
-        row |= learn(learner, recipe, plan, batch, credits)
+        row |= update(learner, recipe, plan, batch, credits)
     row["alarms"] = alarms(every, row, learner.dtype, exhausted)
     counts = dict.fromkeys(seconds, batch.count("token")) | {"rollout": every.batch().count("token")}
     return Done(every, used, credits, row | timed(seconds, counts))
@@ -146,7 +169,7 @@ def one_step(
 
 def learn(learner: Learner, recipe: Recipe, plan: Plan, batch: Batch, credits: Mapping[str, Credit]) -> dict[str, Any]:
     """Update the weights on a batch, `epochs` times; measure what the passes saw."""
-    student, objective = learner.student, recipe.objective
+    student, objective, ranks = learner.student, recipe.objective, learner.ranks
     weights = objective.weights(batch, credits["credit"])
     counted = torch.stack([w != 0 for w in weights.values()]).any(0)
     parts = parts_of(learner.model, batch, counted, plan.micro_tokens, plan.pack)
@@ -157,10 +180,10 @@ def learn(learner: Learner, recipe: Recipe, plan: Plan, batch: Batch, credits: M
     passes, norms, made = [], [], 0
     try:
         for _ in range(plan.epochs if parts else 0):
-            passes.append(accumulate(student, objective, batch, credits, weights, parts, plan.temperature))
+            passes.append(accumulate(student, objective, batch, credits, weights, parts, plan.temperature, ranks))
             norms.append([clipped_norm(some, plan.clip) for some in apart])
             set_rate(learner.optimiser, plan.rate_at(batch.step))
-            if any(p.grad is not None and bool(p.grad.any()) for p in trainable):
+            if ranks.any(any(p.grad is not None and bool(own(p.grad).any()) for p in trainable)):
                 learner.optimiser.step()
                 made += 1
             # else nothing speaks: a step would still move the weights, by the optimiser's momentum and weight decay
@@ -190,9 +213,17 @@ def learn(learner: Learner, recipe: Recipe, plan: Plan, batch: Batch, credits: M
 # ----------------------------------------------------------------------------------------------- parts of a step
 
 
-def _play(
+def round_of(
     policy: Policy, env: Environment, plan: Plan, step: int, rounds: int, groups: int, seen: set[str]
 ) -> Rollouts:
+    """Play the tasks of a round: a function of the weights and these numbers, and of nothing else.
+
+    Args:
+        step: of the run.
+        rounds: rounds of the step before this one; a recipe may ask for more where groups were dropped.
+        groups: tasks to draw.
+        seen: ids of tasks played in earlier rounds; they are not played again.
+    """
     drawn = env.tasks("train", groups, seed_for("tasks", plan.seed, step, rounds) % 10**9)  # it stands in task ids
     tasks = [task for task in drawn if task.id not in seen]
     if not tasks and not seen:
