@@ -40,7 +40,7 @@ def played(rollouts: Rollouts) -> dict[str, Any]:
         "forecast": groups.forecast,
         "turns": len(turns) / count,
         "tokens": batch.count("token") / count if rollouts.has_tokens else None,
-        "truncated": sum(t.truncated for t in rollouts) / count,
+        "truncated": sum(map(ended_by_limit, rollouts)) / count,
         "malformed": sum(not _reads(turn) for turn in turns) / max(len(turns), 1),
         "failed": sum(t.stop_reason.startswith("error") for t in rollouts) / count,
         "surprise": -old.values[old.known].double().mean().item() if old and bool(old.known.any()) else None,
@@ -153,8 +153,8 @@ def alarms(rollouts: Rollouts, row: Mapping[str, Any], dtype: torch.dtype, exhau
 
 
 def _truncated(rollouts: Rollouts, row: Mapping[str, Any]) -> str | None:
-    cut = sum(map(ended_by_limit, rollouts)) / max(len(rollouts), 1)  # an answer cut short may end an episode, too
-    if row["truncated"] < 1.0 and (cut <= MANY or any(t.outcome for t in rollouts)):
+    cut = row["truncated"]  # an answer cut short may end an episode, too
+    if not all(t.truncated for t in rollouts) and (cut <= MANY or any(t.outcome for t in rollouts)):
         return None
     many = "every rollout was truncated" if cut == 1.0 else f"{cut:.0%} of the rollouts were truncated"
     many += "" if cut == 1.0 else " and none has any reward"

@@ -711,7 +711,7 @@ def test_a_reference_does_not_thaw_what_is_frozen():
 
 
 def test_answers_that_are_all_cut_short_are_truncation_though_the_episodes_end():
-    """With turn credit no group is dead, and `truncated` counts episodes that the world did not end: 0 of them."""
+    """With turn credit no group is dead; a limit on tokens ended what the world thinks is over."""
     policy, env = chain()
     rollouts = play(policy, env, env.tasks("train", 2, 0), size=2, seed=3, progress=quiet)
     short = [
@@ -719,6 +719,6 @@ def test_answers_that_are_all_cut_short_are_truncation_though_the_episodes_end()
     ]
     row = {**credited(rollouts.batch(), recipes.reinforce().credit(rollouts.batch())), **played(Rollouts(tuple(short)))}
     said = alarms(Rollouts(tuple(short)), {**row, "rounds": 1, "dead_groups": 0.0}, torch.float32)
-    assert row["truncated"] == 0.0 and "every rollout was truncated" in said["truncated"]
+    assert row["truncated"] == 1.0 and "every rollout was truncated" in said["truncated"]
     one_solved = Rollouts((replace(short[0], outcome=1.0), *short[1:]))
     assert "truncated" not in alarms(one_solved, {**row, "rounds": 1, "dead_groups": 0.0}, torch.float32)

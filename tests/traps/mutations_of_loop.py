@@ -266,7 +266,7 @@ LOOP = [
         (
             "it is not said",
             "measure.py",
-            '    if row["truncated"] < 1.0 and (cut <= MANY or any(t.outcome for t in rollouts)):\n',
+            "    if not all(t.truncated for t in rollouts) and (cut <= MANY or any(t.outcome for t in rollouts)):\n",
             "    if True:\n",
         ),
         (

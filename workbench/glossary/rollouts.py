@@ -195,7 +195,7 @@ ROLLOUTS: Mapping[str, Entry] = {
     ),
     "truncated": Entry(
         "truncated",
-        "Share of rollouts that a limit ended (of turns, or of what the model can read). Their outcome is 0.",
+        "Share of rollouts that a limit ended: of turns, of what the model can read, or of tokens in the last turn.",
         range="0 to 1",
         good="Below 0.1.",
         bad=(
