@@ -74,7 +74,11 @@ class Monitor {
     if (change.seq > this.seq + 1) { this.ask(); return; }
     if (change.seq !== this.seq + 1) return;
     this.seq = change.seq;
-    if (change.head) { this.head = change.head; this.drawHead(); }
+    if (change.head) {
+      this.head = change.head;
+      if (change.head.asked === this.wanted?.what) this.wanted = null; // the run was asked: nothing waits any longer
+      this.drawHead();
+    }
     if (change.points) {
       this.each = change.each;
       this.points = change.first ? joined(this.points, change.points, change.first) : change.points;
@@ -195,7 +199,7 @@ class Monitor {
       return;
     }
     const mine = { what, at: performance.now() };
-    Object.assign(this, { wanted: mine, refused: "" });
+    Object.assign(this, { wanted: mine, refused: "", late: false });
     this.drawControls();
     try {
       const { refused, head } = await this.ctx.ask("do", { what });

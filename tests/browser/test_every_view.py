@@ -134,11 +134,8 @@ GONE = ("Error displaying widget", "widget model not found", "Could not create a
 GONE += ("model not found",)
 
 
-LAST = pytest.param(2, marks=pytest.mark.xfail(reason="the last third fails in stored outputs; not looked into yet"))
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("third", [0, 1, LAST])
+@pytest.mark.parametrize("third", range(3))
 @pytest.mark.parametrize("state", ["dead", "untrusted"])
 def test_hostile_text_in_a_stored_output(open_notebook, tmp_path, hostile, state, third):
     r, credits = hostile[third]

@@ -84,7 +84,7 @@ def stepped(w, knobs: dict) -> None:
 
 BLANK = """<!DOCTYPE html><html lang=en><meta charset=utf-8><title>t</title><style>
 :root { color-scheme: light dark } body { margin: 8px } html { background: #fcfcfb; color: #1b1b1a }
-@media (prefers-color-scheme: dark) { html { background: #161718; color: #e6e6e3 } }</style><body>"""
+@media (prefers-color-scheme: dark) { html { background: #161718; color: #e6e6e3 } }</style><body><main></main>"""
 
 STAND_IN = """async ([script, data, state]) => {
   const bytes = (text) => new DataView(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer);
@@ -99,7 +99,7 @@ STAND_IN = """async ([script, data, state]) => {
   };
   const set = (key, value) => { values[key] = value; window.python(`=${key}`, JSON.stringify(value)); };
   const model = {get: key => values[key], set, save_changes() {}, send, on: (n, f) => { heard[n] = f; }, off() {}};
-  document.body.append(place);
+  document.querySelector('main').append(place);
   render({model, el: place});
 }"""
 
@@ -175,7 +175,7 @@ def test_knobs_edits_and_undo_by_keys_alone(stand_in, fresh):
     page.keyboard.press("z")
     page.keyboard.press("0")
     stepped(w, {})
-    w.until("() => !document.querySelector('.cw-host, div').shadowRoot.querySelector('.edits')")
+    w.until("() => !document.querySelector('main > div').shadowRoot.querySelector('.edits')")
     assert lanes(page, 1) == expected(turning, 1, {})
     w.clean()
 

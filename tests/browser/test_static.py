@@ -12,18 +12,6 @@ from workbench.rollouts import Rollouts
 
 pytestmark = pytest.mark.browser
 
-HOSTILE = [
-    "<script>window.hit=1</script>",
-    "</style></title><img src=x onerror=window.hit=1>",
-    "<svg onload=window.hit=1>",
-    '"><details open ontoggle=window.hit=1>',
-    "<iframe srcdoc='<script>parent.hit=1</script>'>",
-    "<img src='http://127.0.0.1:9/pixel.png'>",
-    "<style>@import 'http://127.0.0.1:9/x.css';</style>",
-    "<!-- never closed",
-    "a\u202etxt.exe",
-]
-
 
 @pytest.fixture(scope="module")
 def page_path(tmp_path_factory, rollouts, credits, kit) -> Path:
@@ -68,18 +56,19 @@ def test_folded_parts_open_and_the_axis_is_one_line(open_page, page_path):
 
 
 @pytest.mark.parametrize("script", [True, False])
-def test_hostile_text_does_nothing(open_page, tmp_path, kit, script):
-    many = [kit.trajectory(f"t{i}{text}", text, [text, text], [text], 1.0) for i, text in enumerate(HOSTILE)]
-    r = Rollouts(tuple(many), notes=tuple(HOSTILE))
-    credit = {text: kit.credit("turn", [1.0] * r.batch().count("turn")) for text in HOSTILE[:2]}
+def test_hostile_text_does_nothing(open_page, tmp_path, kit, hostile_strings, script):
+    strings = hostile_strings[::5]
+    many = [kit.trajectory(f"t{i}{text}", text, [text, text], [text], 1.0) for i, text in enumerate(strings)]
+    r = Rollouts(tuple(many), notes=tuple(strings))
+    credit = {text: kit.credit("turn", [1.0] * r.batch().count("turn")) for text in strings[:2]}
     maps = [view.CreditMap(r, i, credit) for i in range(len(r))]
-    path = view.html_page([*maps, r], tmp_path / "hostile.html", title=HOSTILE[0], lead=HOSTILE[1])
+    path = view.html_page([*maps, r], tmp_path / "hostile.html", title=strings[0], lead=strings[1])
     w = open_page(path, script=script)
     w.page.wait_for_timeout(200)
     tags = w.page.evaluate("[...document.body.querySelectorAll('*')].map(e => e.localName)")
     assert not set(tags) & {"img", "svg", "iframe", "style", "form", "a", "object"}
     assert tags.count("script") <= len(maps) + 1  # ours
-    assert HOSTILE[0] in w.page.evaluate("document.body.textContent")
+    assert strings[0] in w.page.evaluate("document.body.textContent")
     w.clean()
 
 

@@ -22,52 +22,6 @@ from workbench.view.widget import Live
 
 pytestmark = pytest.mark.browser
 
-HOSTILE = [
-    "<script>window.hit=1</script>",
-    "</script><script>window.hit=1</script>",
-    "</style></title><img src=x onerror=window.hit=1>",
-    "<svg onload=window.hit=1>",
-    '"><details open ontoggle=window.hit=1>',
-    "' onmouseover='window.hit=1",
-    "<iframe srcdoc='<script>parent.hit=1</script>'>",
-    "<img src='http://127.0.0.1:9/pixel.png'>",
-    "<style>@import 'http://127.0.0.1:9/x.css';</style>",
-    "<link rel=stylesheet href=//127.0.0.1:9/x.css>",
-    "<base href=http://127.0.0.1:9/>",
-    "<meta http-equiv=refresh content='0;url=http://127.0.0.1:9/'>",
-    "<!-- never closed",
-    "-->",
-    "<![CDATA[<b>]]>",
-    "<form><input name=getElementById></form>",
-    "<img name=body id=documentElement>",
-    "<a id=hit href=javascript:window.hit=1>x</a>",
-    "javascript:window.hit=1",
-    "data:text/html,<script>window.hit=1</script>",
-    "<math><mi xlink:href='data:x,<script>window.hit=1</script>'>",
-    "<object data='data:text/html,<script>window.hit=1</script>'>",
-    "<embed src=data:image/svg+xml;base64,PHN2Zz4=>",
-    "<video><source onerror=window.hit=1>",
-    "<body onload=window.hit=1>",
-    "<button data-commandlinker-command=notebook:delete-cell>x</button>",
-    "<template><script>window.hit=1</script></template>",
-    "<noscript><p title='</noscript><img src=x onerror=window.hit=1>'>",
-    "{{constructor.constructor('window.hit=1')()}}",
-    "${window.hit=1}",
-    "`+(window.hit=1)+`",
-    '{"__proto__": {"hit": 1}}',
-    '","payload":{"hit":1},"x":"',
-    "__proto__",
-    "constructor",
-    "\\u003cscript\\u003ewindow.hit=1\\u003c/script\\u003e",
-    "&lt;script&gt;window.hit=1&lt;/script&gt;",
-    "a\u202etxt.exe",
-    "a\u2066b\u2069",
-    "\u200b\ufeff\u2028\u2029",
-    "half \ud800 pair",
-    "nul \x00 bell \x07 escape \x1b[31m",
-    "]]>",
-]
-
 
 class Made(TurnHeat):
     """A heat map of index maps alone."""
@@ -383,17 +337,17 @@ def test_every_mark_looks_different(open_page, tmp_path):
 # -------------------------------------------------------------------------------------------------- hostile, odd
 
 
-def test_hostile_text_is_shown_and_does_nothing(kit, open_page, tmp_path):
-    assert len(HOSTILE) >= 40
-    ts = [kit.trajectory(f"{i} {text}", text, [text, text], [text], 1.0) for i, text in enumerate(HOSTILE)]
+def test_hostile_text_is_shown_and_does_nothing(hostile_strings, kit, open_page, tmp_path):
+    assert len(hostile_strings) >= 40
+    ts = [kit.trajectory(f"{i} {text}", text, [text, text], [text], 1.0) for i, text in enumerate(hostile_strings)]
     r = Rollouts(tuple(ts))
     values = [0.5, -0.5] * len(r)
-    heat_map = TurnHeat(r, {text: kit.credit("turn", values) for text in HOSTILE[:3]}, grouped=False)
-    w = open_page(heat_map.to_html(tmp_path / "hostile.html", title=HOSTILE[0]))
+    heat_map = TurnHeat(r, {text: kit.credit("turn", values) for text in hostile_strings[:3]}, grouped=False)
+    w = open_page(heat_map.to_html(tmp_path / "hostile.html", title=hostile_strings[0]))
     page = w.page
     assert page.locator("[role=alert]").count() == 0
     page.locator(".turn_heat").focus()
-    for text in HOSTILE:
+    for text in hostile_strings:
         said = page.locator(".turn_heat > .readout").inner_text()
         shown = view.escape.visible(text)
         assert " ".join(shown.split())[:30] in " ".join(said.split()), text
@@ -423,10 +377,10 @@ def test_hostile_text_is_shown_and_does_nothing(kit, open_page, tmp_path):
     assert not set(everywhere) & {"script", "svg", "iframe", "form", "a", "object", "style"}
 
 
-def test_hostile_text_in_notebooks(kit, open_notebook):
-    ts = [kit.trajectory(f"{i} {text}", text, [text, text], [text], 1.0) for i, text in enumerate(HOSTILE)]
+def test_hostile_text_in_notebooks(hostile_strings, kit, open_notebook):
+    ts = [kit.trajectory(f"{i} {text}", text, [text, text], [text], 1.0) for i, text in enumerate(hostile_strings)]
     values = [0.5, -0.5] * len(ts)
-    heat_map = TurnHeat(Rollouts(tuple(ts)), {text: kit.credit("turn", values) for text in HOSTILE[:3]})
+    heat_map = TurnHeat(Rollouts(tuple(ts)), {text: kit.credit("turn", values) for text in hostile_strings[:3]})
     w = open_notebook([heat_map, heat_map.live()], "untrusted")
     w.page.locator(".jp-OutputArea-output img[alt^='Heat map']").first.wait_for(timeout=30_000)
     w.page.wait_for_timeout(800)

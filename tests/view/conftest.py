@@ -168,6 +168,7 @@ STYLES = {
     "width": LENGTH,
 }
 VOID = frozenset({"br", "hr", "img", "meta"})
+NO_MATHS = "mathjax_ignore tex2jax_ignore"
 
 
 class Reader(HTMLParser):
@@ -180,6 +181,7 @@ class Reader(HTMLParser):
         self.text: list[str] = []
         self.titles: list[str] = []
         self.wrong: list[str] = []
+        self.literal: list[int] = []  # depths of elements in which a notebook leaves TeX alone
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements[tag] += 1
@@ -188,6 +190,9 @@ class Reader(HTMLParser):
         if tag not in ELEMENTS:
             self.wrong.append(f"element <{tag}>")
         for name, value in attrs:
+            if (tag, name, value) == ("div", "class", NO_MATHS):
+                self.literal.append(len(self.open))
+                continue
             if name not in ATTRIBUTES["*"] | ATTRIBUTES.get(tag, set()):
                 self.wrong.append(f"<{tag} {name}>")
             if name == "title":
@@ -202,11 +207,15 @@ class Reader(HTMLParser):
                 self.wrong.append(f"<{tag}> {declaration!r}")
 
     def handle_endtag(self, tag: str) -> None:
+        if self.literal and self.literal[-1] == len(self.open):
+            self.literal.pop()
         if not self.open or self.open.pop() != tag:
             self.wrong.append(f"</{tag}> closes nothing")
 
     def handle_data(self, data: str) -> None:
         self.text.append(data)
+        if not self.literal and re.search(r"\$|\\[(\[]|\\begin", data):
+            self.wrong.append(f"a notebook typesets {data!r} as TeX")
 
     def handle_comment(self, data: str) -> None:
         self.wrong.append("a comment")

@@ -56,6 +56,22 @@ def test_the_picture_is_to_scale(panels):
     assert heights[0] - heights[2] == pytest.approx(2 * (heights[0] - heights[1]), abs=0.2)
 
 
+def test_what_is_unknown_is_a_gap_and_not_zero():
+    nan = float("nan")
+    mean = [0.4, 0.4, nan, 0.4, nan]
+    panel = Panel("p", (Curve("m", [1, 2, 3, 4, 5], mean, [0.3, 0.3, 0.3, nan, nan], [0.5, 0.5, nan, 0.5, nan]),))
+    root = ElementTree.fromstring(svg([panel], "x", "y", share=True))
+    tags = [e.tag.rpartition("}")[2] for e in root.iter()]
+    lines = [e.attrib["points"].split() for e in root.iter() if e.tag.endswith("polyline")]
+    assert [len(points) for points in lines] == [2, 2]  # two known neighbours, and the legend's sample
+    assert tags.count("circle") == 1 and tags.count("polygon") == 1
+    heights = {point.split(",")[1] for point in lines[0]}
+    assert len(heights) == 1  # nothing falls to the foot
+    data = bundle([panel], "x", "y", share=True)[MIME]["data"]
+    assert json.loads(json.dumps(data, allow_nan=False))[-1]["y"] == [0.4, 0.4, None, 0.4, None]
+    assert len(data) == 2 and data[0]["x"] == [1, 2, 2, 1]
+
+
 def test_values_below_nothing_and_no_values_do_not_break_it():
     for mean in ([-1.0, 1.0], [float("nan")] * 2, [0.0, 0.0]):
         ElementTree.fromstring(svg([Panel("p", (Curve("m", [1, 2], mean),))], "x", "y", share=True))

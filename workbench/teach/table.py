@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from workbench.view.html.parts import NO_MATHS
 from workbench.view.tags import Markup, el, join
 
 CELL = "border:1px solid rgba(128,128,128,0.4);padding:2px 8px;text-align:right"
@@ -73,7 +74,5 @@ def bundle(plain: str, lines: Sequence[str], table: Table | None, passed: bool |
         el("p", line, style="margin:2px 0px" + (";font-weight:600" if i == 0 else "")) for i, line in enumerate(lines)
     ]
     inside = [*head, *([table.html()] if table else [])]
-    return {
-        "text/plain": plain,
-        "text/html": el("div", *inside, style=f"border-left:4px solid {colour};padding:4px 12px"),
-    }
+    style = f"border-left:4px solid {colour};padding:4px 12px"
+    return {"text/plain": plain, "text/html": el("div", *inside, style=style, attrs={"class": NO_MATHS})}

@@ -7,12 +7,12 @@ line has a dash of its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from workbench.view.escape import esc
-from workbench.view.figure import GRID, INK, MIME
+from workbench.view.figure import GRID, INK, MIME, label
 
 # Okabe and Ito's colours (the last is Tol's wine), and the dash that goes with each
 LOOKS = (
@@ -37,6 +37,8 @@ DASHES = {
     "12px,3px,3px,3px,3px,3px": "12 3 3 3 3 3",
 }
 WIDTH, HEIGHT, LEFT, TOP, GAP, KEY = 900, 330, 52, 26, 46, 20  # of the still picture, in its own units
+Point = tuple[float, float]
+Place = Callable[[float, float], str]
 GAP_SHARE = 0.08  # between two panels of the plotly figure, of its width
 
 
@@ -115,14 +117,46 @@ def _traces(curve: Curve, number: int, first: bool, share: bool) -> list[dict[st
     where = {"xaxis": f"x{_axis(number)}", "yaxis": f"y{_axis(number)}", "legendgroup": curve.name}
     still = {**where, "hoverinfo": "skip", "showlegend": False, "mode": "lines"}
     out: list[dict[str, Any]] = []
-    if curve.low is not None and curve.high is not None:
-        around = {"x": [*curve.x, *reversed(curve.x)], "y": [*curve.high, *reversed(curve.low)], "line": {"width": 0}}
+    for edge in _edges(curve):
+        around = {"x": [x for x, _ in edge], "y": [y for _, y in edge], "line": {"width": 0}}
         out.append({**around, "fill": "toself", "fillcolor": _faded(colour), **still})
     thin = {"line": {"color": colour, "width": 0.7, "dash": dash}, "opacity": 0.5}
-    out += [{"x": list(curve.x), "y": list(single), **thin, **still} for single in curve.singles]
-    line = {"mode": "lines", "line": {"color": colour, "width": 2.4, "dash": dash}, "name": esc(curve.name)}
+    out += [{"x": list(curve.x), "y": _known(single), **thin, **still} for single in curve.singles]
+    mode = "lines" if all(len(run) > 1 for run in _runs(curve.x, curve.mean)) else "lines+markers"
+    line = {"mode": mode, "line": {"color": colour, "width": 2.4, "dash": dash}, "name": label(curve.name)}
     shown = {"showlegend": first, "hovertemplate": "%{x:,}: %{y:.1%}" if share else "%{x:,}: %{y:.3g}"}
-    return [*out, {"x": list(curve.x), "y": list(curve.mean), **line, **shown, **where}]
+    return [*out, {"x": list(curve.x), "y": _known(curve.mean), **line, **shown, **where}]
+
+
+def _known(values: Sequence[float]) -> list[float | None]:
+    """Return values with None, at which plotly leaves a gap, where they are unknown: JSON has no nan."""
+    return [float(v) if math.isfinite(v) else None for v in values]
+
+
+def _runs(x: Sequence[float], y: Sequence[float]) -> list[list[Point]]:
+    """Return the stretches of points that are known, without those between.
+
+    Example:
+        >>> _runs([1, 2, 3, 4], [0.5, math.nan, 0.25, 1.0])
+        [[(1, 0.5)], [(3, 0.25), (4, 1.0)]]
+    """
+    runs: list[list[Point]] = [[]]
+    for point in zip(x, y, strict=True):
+        if all(map(math.isfinite, point)):
+            runs[-1].append(point)
+        elif runs[-1]:
+            runs.append([])
+    return [run for run in runs if run]
+
+
+def _edges(curve: Curve) -> list[list[Point]]:
+    """Return the outlines of the band, one around each stretch that is known."""
+    if curve.low is None or curve.high is None:
+        return []
+    low = [lo if math.isfinite(hi) else math.nan for lo, hi in zip(curve.low, curve.high, strict=True)]
+    high = [hi if math.isfinite(lo) else math.nan for lo, hi in zip(curve.low, curve.high, strict=True)]
+    above, below = _runs(curve.x, high), _runs(curve.x, low)
+    return [[*up, *reversed(down)] for up, down in zip(above, below, strict=True)]
 
 
 def _faded(colour: str) -> str:
@@ -144,10 +178,10 @@ def _layout(panels: Sequence[Panel], x: str, y: str, share: bool) -> dict[str, A
     for number, panel in enumerate(panels):
         left = number * (wide + GAP_SHARE)
         style = {"gridcolor": GRID, "rangemode": "nonnegative" if share else "tozero"}
-        layout[f"xaxis{_axis(number)}"] = {**style, "title": {"text": esc(x)}, "domain": [left, left + wide]}
-        beside = {"title": {"text": esc(y)}} if number == 0 else {"matches": "y", "anchor": f"x{_axis(number)}"}
+        layout[f"xaxis{_axis(number)}"] = {**style, "title": {"text": label(x)}, "domain": [left, left + wide]}
+        beside = {"title": {"text": label(y)}} if number == 0 else {"matches": "y", "anchor": f"x{_axis(number)}"}
         layout[f"yaxis{_axis(number)}"] = {**style, **beside, **({"tickformat": ".0%"} if share else {})}
-        text = {"text": esc(panel.title), "x": left + wide / 2, "y": 1.07, "showarrow": False}
+        text = {"text": label(panel.title), "x": left + wide / 2, "y": 1.07, "showarrow": False}
         layout["annotations"].append({**text, "xref": "paper", "yref": "paper"})
     return layout
 
@@ -198,7 +232,7 @@ def _panel(panel: Panel, left: float, wide: float, range_y: tuple[float, float],
     foot = HEIGHT - 34
 
     def at(px: float, py: float) -> str:
-        inside = min(max(py, low), top) if math.isfinite(py) else low
+        inside = min(max(py, low), top)
         return f"{left + wide * px / last:.1f},{TOP + (foot - TOP) * (1 - (inside - low) / (top - low)):.1f}"
 
     out = [f'<text x="{left + wide / 2:.0f}" y="14" text-anchor="middle" font-weight="bold">{esc(panel.title)}</text>']
@@ -212,14 +246,24 @@ def _panel(panel: Panel, left: float, wide: float, range_y: tuple[float, float],
         out.append(f'<text x="{place}" y="{foot + 15}" text-anchor="middle">{tick:,.0f}</text>')
     out.append(f'<text x="{left + wide / 2:.0f}" y="{foot + 29}" text-anchor="middle">{esc(x)}</text>')
     for curve in panel.curves:
-        if curve.low is not None and curve.high is not None:
-            around = [*zip(curve.x, curve.high, strict=True), *reversed(list(zip(curve.x, curve.low, strict=True)))]
-            out.append(
-                f'<polygon points="{" ".join(at(*p) for p in around)}" fill="{_faded(colour_of(curve.look)[0])}"/>'
-            )
-        for single in curve.singles:
-            out.append(_drawn(" ".join(at(*p) for p in zip(curve.x, single, strict=True)), curve.look, thin=True))
-    out += [_drawn(" ".join(at(*p) for p in zip(c.x, c.mean, strict=True)), c.look) for c in panel.curves]
+        faded = _faded(colour_of(curve.look)[0])
+        out += [f'<polygon points="{" ".join(at(*p) for p in edge)}" fill="{faded}"/>' for edge in _edges(curve)]
+        out += [_line(curve.x, single, at, curve.look, thin=True) for single in curve.singles]
+    out += [_line(c.x, c.mean, at, c.look) for c in panel.curves]
+    return "".join(out)
+
+
+def _line(x: Sequence[float], y: Sequence[float], at: Place, look: int, thin: bool = False) -> str:
+    """Draw a line with gaps where it is unknown; a value alone between two gaps is a dot."""
+    dots = 'r="{}" fill="{}"'.format("1" if thin else "2.5", colour_of(look)[0])
+    out = []
+    for run in _runs(x, y):
+        places = [at(*point) for point in run]
+        if len(places) == 1:
+            cx, cy = places[0].split(",")
+            out.append(f'<circle cx="{cx}" cy="{cy}" {dots}/>')
+        else:
+            out.append(_drawn(" ".join(places), look, thin))
     return "".join(out)
 
 

@@ -74,7 +74,7 @@ def _stack(x: Sequence[int], parts: Mapping[str, Sequence[float | None]], panel:
     number = "%{y:.0%}" if panel == 2 else "%{y:.3g} s"
     out = []
     for place, (name, y) in enumerate(list(parts.items())[: len(HUES)]):
-        said = _label(name)
+        said = label(name)
         area = {"stackgroup": f"s{panel}", "fillcolor": _faded(HUES[place]), "line": {"color": HUES[place], "width": 1}}
         shown = {
             "name": said,
@@ -85,9 +85,14 @@ def _stack(x: Sequence[int], parts: Mapping[str, Sequence[float | None]], panel:
     return out
 
 
-def _label(text: str) -> str:
-    """Return text for plotly, which reads a little HTML, and formulas between dollars."""
-    return esc(text).replace("$", "＄").replace("%{", "% {")
+def label(text: str) -> str:
+    """Return text for plotly, which reads a little HTML, TeX between dollars, and values between `%{` and `}`.
+
+    Example:
+        >>> label("<b> $x$ %{y}")
+        '&lt;b&gt; &#36;x&#36; % {y}'
+    """
+    return esc(text).replace("$", "&#36;").replace("%{", "% {")
 
 
 def _faded(colour: str) -> str:

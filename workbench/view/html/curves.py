@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from workbench.view.escape import esc
-from workbench.view.figure import GRID, INK
+from workbench.view.figure import GRID, INK, label
 from workbench.view.html.parts import REPR_BYTES, RULE, SMALL, count, frame, heading, note, table, td, th, tr
 from workbench.view.payload.curves import DASHES, HUES
 from workbench.view.tags import Markup, el
@@ -229,24 +229,19 @@ def plotly(p: Mapping[str, Any]) -> dict[str, Any]:
         x = {"domain": [left, min(right, 1.0)], "anchor": f"y{key}", "title": {"text": p["x"], "standoff": 4}}
         layout[f"xaxis{key}"] = {**style, **x}
         layout[f"yaxis{key}"] = {**style, "domain": [bottom, min(top, 1.0)], "anchor": f"x{key}", **tick}
-        text = {"text": f"<b>{_label(panel['metric'])}</b>", "x": left, "y": min(top, 1.0), "yshift": 6}
+        text = {"text": f"<b>{label(panel['metric'])}</b>", "x": left, "y": min(top, 1.0), "yshift": 6}
         spot = {"xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom", "showarrow": False}
         layout["annotations"].append({**text, **spot})
         for line in panel["lines"]:
             data += _traces(p, line, key, place == 0, panel["percent"])
-    below = {"text": _label(said(p)), "x": 0, "y": 0, "yshift": -76, "xanchor": "left", "yanchor": "top"}
+    below = {"text": label(said(p)), "x": 0, "y": 0, "yshift": -76, "xanchor": "left", "yanchor": "top"}
     plain_spot = {"xref": "paper", "yref": "paper", "showarrow": False, "align": "left", "font": {"size": 11}}
     layout["annotations"].append({**below, **plain_spot})
     return {"data": data, "layout": layout}
 
 
-def _label(text: str) -> str:
-    """Return text for plotly, which reads a little HTML, and formulas between dollars."""
-    return esc(text).replace("$", "＄").replace("%{", "% {")
-
-
 def _traces(p: Mapping[str, Any], line: Mapping[str, Any], key: str, first: bool, share: bool) -> list[dict[str, Any]]:
-    rgb, name = HUES[line["look"] % len(HUES)], _label(line["name"])
+    rgb, name = HUES[line["look"] % len(HUES)], label(line["name"])
     dash = ",".join(f"{n}px" for n in dash_of(line["look"])) or "solid"
     where = {"xaxis": f"x{key}", "yaxis": f"y{key}", "legendgroup": name, "mode": "lines"}
     still = {**where, "hoverinfo": "skip", "showlegend": False}

@@ -14,6 +14,7 @@ from workbench.view.html.parts import (
     details,
     facts,
     fitting,
+    frame,
     note,
     only,
     size,
@@ -34,7 +35,7 @@ def gallery(overview: dict[str, Any], stories: Sequence[dict[str, Any]], budget:
         if hidden
         else ""
     )
-    return join([top, subheading("Transcripts"), *shown, more])
+    return join([top, frame(subheading("Transcripts"), *shown, more)])
 
 
 def _story(s: dict[str, Any]) -> Markup:

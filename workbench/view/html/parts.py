@@ -26,11 +26,13 @@ CELL = "border:0;text-align:left;vertical-align:baseline;line-height:1.5;white-s
 PLAIN_ROW = "background-color:rgba(0,0,0,0);border:0"
 TABLE = "border-collapse:collapse;border:0;margin:0;font-size:13px;table-layout:auto"
 BAR = 44  # pixels on either side of the axis
+NO_MATHS = "mathjax_ignore tex2jax_ignore"  # classes: a notebook would typeset text of models between dollars as TeX
 
 
 def frame(*children: str) -> Markup:
-    """Wrap a view: font and width of everything in it."""
-    return el("div", *children, style=f"{FONT};max-width:1080px;text-align:left;padding:6px 0 10px;margin:0")
+    """Wrap a view: font and width of everything in it, and text that stays as it is."""
+    style = f"{FONT};max-width:1080px;text-align:left;padding:6px 0 10px;margin:0"
+    return el("div", *children, style=style, attrs={"class": NO_MATHS})
 
 
 def heading(text: str, note: str = "") -> Markup:

@@ -272,10 +272,8 @@ def _loads(now: Mapping[str, Any]) -> bool:
 
 def newest(found: Mapping[str, Any], budget: int = REPR_BYTES) -> Markup:
     """Return the newest rollouts that were kept, with the credit they taught with."""
-    said = note(found["problem"]) if found["problem"] else Markup("")
-    if found["new"] is None:
-        return said
-    return join([frame(said) if found["problem"] else "", group_overview(found["new"], budget)])
+    said = frame(note(found["problem"])) if found["problem"] else Markup("")
+    return said if found["new"] is None else join([said, group_overview(found["new"], budget)])
 
 
 # --------------------------------------------------------------------------------------------------- many runs

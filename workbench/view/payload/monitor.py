@@ -147,6 +147,7 @@ def head(now: Mapping[str, Any], rows: Sequence[Row], problem: str = "", asked: 
         "last_step": rows[-1]["step"] + 1 if rows else 0,
         "notes": now["notes"],
         "can": now["can"],
+        "asked": asked,
         "stands": _stands(now, asked) if lives else _over(now),
         "start": _start(now) if "resume" in now["can"] else [],
         "expected": expected(now),
