@@ -20,7 +20,7 @@ from workbench.policy.base import Generation, Scores, Settings
 from workbench.policy.kv import Rows, Shape, causal_mask, probe_shape
 from workbench.policy.prefixes import KV, PrefixTree, common, join, stems
 from workbench.policy.sampling import draw, log_distribution, uniforms
-from workbench.policy.scoring import scores_of, token_logprobs
+from workbench.policy.scoring import check_spans, scores_of, token_logprobs
 
 __all__ = ["HFEngine", "token_logprobs"]
 
@@ -240,7 +240,7 @@ class HFEngine:
             top_k: also return the k most likely tokens and their log-probs.
             entropy: also return the entropy, in nats.
         """
-        _check_spans(sequences, spans)
+        check_spans(sequences, spans)
         if temperature <= 0:
             raise ValueError(f"expected a temperature > 0, got {temperature}: a point mass has no scores")
         whole = [tuple(s[:stop]) for s, (_, stop) in zip(sequences, spans, strict=True)]  # nothing behind it counts
@@ -351,11 +351,3 @@ def _check_weights(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
             f"{len(strange)} unknown (first {strange[:3]}); merge adapters before loading, or change the model in "
             "place and call load(None)"
         )
-
-
-def _check_spans(sequences: Sequence[Sequence[int]], spans: Sequence[tuple[int, int]]) -> None:
-    if len(sequences) != len(spans):
-        raise ValueError(f"expected one span a sequence: {len(sequences)} sequences, {len(spans)} spans")
-    for n, (ids, (start, stop)) in enumerate(zip(sequences, spans, strict=True)):
-        if not 1 <= start <= stop <= len(ids):
-            raise ValueError(f"sequence {n}: expected 1 <= start <= stop <= {len(ids)}, got ({start}, {stop})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -45,3 +46,12 @@ def token_logprobs(
     """
     logits = model(input_ids=ids, attention_mask=attention_mask, use_cache=False).logits[:, :-1]
     return log_distribution(logits, temperature, top_p).gather(-1, ids[:, 1:, None])[..., 0]
+
+
+def check_spans(sequences: Sequence[Sequence[int]], spans: Sequence[tuple[int, int]]) -> None:
+    """Refuse spans that are not [start, stop) of their sequence, with a token before the first."""
+    if len(sequences) != len(spans):
+        raise ValueError(f"expected one span a sequence: {len(sequences)} sequences, {len(spans)} spans")
+    for n, (ids, (start, stop)) in enumerate(zip(sequences, spans, strict=True)):
+        if not 1 <= start <= stop <= len(ids):
+            raise ValueError(f"sequence {n}: expected 1 <= start <= stop <= {len(ids)}, got ({start}, {stop})")
