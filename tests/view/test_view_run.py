@@ -221,6 +221,18 @@ def test_unknown_stays_unknown():
     assert html_run.value("outcome", rows) == "unknown" and html_run.spark("gradient_norm", rows) == ""
 
 
+def test_a_stack_has_a_gap_where_nothing_is_known():
+    rows = [payload.run.clean(row(n, seconds_rollout=None if n == 2 else 1.5)) for n in range(5)]
+    for one in rows[2:3]:
+        one["collapse_causes"] = {}
+        for name in [k for k in one if k.startswith("seconds_")]:
+            del one[name]
+    areas = [t for t in figure.figure(rows)["data"] if "stackgroup" in t]
+    assert [t["x"] for t in areas if t["name"] == "rollout"] == [[1, 2], [4, 5]]
+    assert [t["showlegend"] for t in areas if t["name"] == "all failed"] == [True, False]
+    assert not any(3 in t["x"] for t in areas)
+
+
 def test_plotly_takes_the_figure(make):
     import plotly.graph_objects as go
 

@@ -70,19 +70,41 @@ def _line(x: Sequence[int], y: Sequence[float | None], panel: int, name: str, sh
 
 
 def _stack(x: Sequence[int], parts: Mapping[str, Sequence[float | None]], panel: int) -> list[dict[str, Any]]:
-    """Areas on top of each other; each is named, as text."""
+    """Areas on top of each other, each named as text; where no part is known there is a gap.
+
+    A part that is unknown where others are known took no share of them.
+    """
     number = "%{y:.0%}" if panel == 2 else "%{y:.3g} s"
+    listed = list(parts.items())[: len(HUES)]
     out = []
-    for place, (name, y) in enumerate(list(parts.items())[: len(HUES)]):
-        said = label(name)
-        area = {"stackgroup": f"s{panel}", "fillcolor": _faded(HUES[place]), "line": {"color": HUES[place], "width": 1}}
-        shown = {
-            "name": said,
-            "legend": f"legend{panel}",
-            "hovertemplate": f"step %{{x}}: {number}<extra>{said}</extra>",
-        }
-        out.append({"x": list(x), "y": [v or 0.0 for v in y], "mode": "lines", **area, **shown, **_axes(panel)})
+    for run, places in enumerate(_known_places([y for _, y in listed], len(x))):
+        for place, (name, y) in enumerate(listed):
+            said = label(name)
+            line = {"color": HUES[place], "width": 1}
+            area = {"stackgroup": f"s{panel}-{run}", "fillcolor": _faded(HUES[place]), "line": line}
+            hover = f"step %{{x}}: {number}<extra>{said}</extra>"
+            shown = {"name": said, "legend": f"legend{panel}", "showlegend": run == 0, "hovertemplate": hover}
+            points = {"x": [x[k] for k in places], "y": [y[k] or 0.0 for k in places], "mode": "lines"}
+            out.append({**points, **area, **shown, "legendgroup": f"{panel} {place}", **_axes(panel)})
     return out
+
+
+def _known_places(parts: Sequence[Sequence[float | None]], steps: int) -> list[list[int]]:
+    """Return the stretches of places where any part is known.
+
+    Example:
+        >>> _known_places([[0.5, None, None, 0.2], [0.5, None, 1.0, None]], 4)
+        [[0], [2, 3]]
+    """
+    runs: list[list[int]] = []
+    for k in range(steps):
+        if all(y[k] is None for y in parts):
+            continue
+        if runs and runs[-1][-1] == k - 1:
+            runs[-1].append(k)
+        else:
+            runs.append([k])
+    return runs
 
 
 def label(text: str) -> str:
