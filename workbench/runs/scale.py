@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 Device = Literal["cpu", "cuda"]
@@ -31,6 +31,8 @@ class Scale:
         (True, False)
         >>> Scale("cuda", learners=4, rollouts=2, engine="vllm", tensor_parallel=2).devices
         8
+        >>> print(Scale(learners=2))
+        Scale(learners=2)
     """
 
     device: Device = "cpu"
@@ -65,6 +67,10 @@ class Scale:
                 f"Scale.asynchronous={self.asynchronous} with rollouts=0: where the learners play themselves nobody "
                 "can be a step behind; give rollouts=1 or more, or asynchronous=0"
             )
+
+    def __str__(self) -> str:
+        given = ((one.name, getattr(self, one.name)) for one in fields(self) if getattr(self, one.name) != one.default)
+        return f"Scale({', '.join(f'{name}={value!r}' for name, value in given)})"
 
     @property
     def local(self) -> bool:
