@@ -9,6 +9,7 @@ from workbench.evidence.oracle import Recorded
 from workbench.evidence.scoring import SampledLogprobs, TokenEntropy, model_hash
 from workbench.evidence.states import StateIdentity
 from workbench.evidence.table import MissingEvidence, for_recipe
+from workbench.evidence.unreliable import Unreliable
 
 __all__ = [
     "AnswerOutcome",
@@ -25,6 +26,7 @@ __all__ = [
     "StateIdentity",
     "TokenEntropy",
     "ToolMatching",
+    "Unreliable",
     "Values",
     "collect",
     "collect_async",
