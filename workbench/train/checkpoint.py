@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,22 +66,40 @@ def save(folder: Path, learner: Learner, step: int, evidence: Sequence[Evidence]
     """
     from safetensors.torch import save as to_bytes
 
-    path = folder / f"step-{step:08d}"
-    part = folder / f".{path.name}.part"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    def fill(part: Path) -> dict[str, str]:
         files = {
             "weights.safetensors": to_bytes({k: t.contiguous() for k, t in tensors_of(learner).items()}),
             "optimiser.safetensors": to_bytes(_flat(learner.optimiser.state_dict()["state"])),
         }
-        hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-        memory = [{"name": one.name, "state": one.state()} for one in evidence]
-        version = learner.policy.engine.version
-        state = {"step": step, "version": version, "evidence": memory, "sha256": hashes}
-        files["state.json"] = (json.dumps(state, indent=2) + "\n").encode()
         for name, content in files.items():
             _write(part / name, content)
+        return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+    return publish(folder, step, learner.policy.engine.version, evidence, fill)
+
+
+def publish(
+    folder: Path, step: int, version: int, evidence: Sequence[Evidence], fill: Callable[[Path], dict[str, str]]
+) -> Path:
+    """Make a checkpoint whole or not at all: it has its name when everything in it is on the disk.
+
+    Args:
+        folder: of the checkpoints; all but the newest `KEPT` go.
+        step: steps done.
+        version: of the weights.
+        evidence: providers whose memory belongs to the run.
+        fill: writes the files into a folder, to the disk; returns the sha256 of each.
+    """
+    path = folder / f"step-{step:08d}"
+    part = folder / f".{path.name}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    sync_path(folder.parent)  # the first checkpoint makes the folder they are all in
+    try:
+        hashes = fill(part)
+        memory = [{"name": one.name, "state": one.state()} for one in evidence]
+        state = {"step": step, "version": version, "evidence": memory, "sha256": hashes}
+        _write(part / "state.json", (json.dumps(state, indent=2) + "\n").encode())
         sync_path(part)
         part.replace(path)
     finally:
@@ -119,13 +137,17 @@ def check(path: Path) -> dict[str, Any]:
     try:
         state = json.loads((path / "state.json").read_text("utf-8"))
         for name, expected in state["sha256"].items():
-            with (path / name).open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != expected:
+            if sha256_of(path / name) != expected:
                 raise ValueError(f"{name} has another content than was written")
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"the checkpoint {path.name} is damaged: {error}") from error
     return state
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def restore(folder: Path, learner: Learner, evidence: Sequence[Evidence] = ()) -> tuple[int, tuple[str, ...]]:
@@ -133,6 +155,22 @@ def restore(folder: Path, learner: Learner, evidence: Sequence[Evidence] = ()) -
 
     Returns:
         (steps done: 0 if there is no checkpoint; what was wrong with checkpoints that were passed over).
+
+    Raises:
+        ValueError: there are checkpoints, and all are damaged.
+    """
+    path, state, notes = newest_good(folder)
+    if path is None:
+        return 0, notes
+    _load(path, state, learner, evidence)
+    return state["step"], notes
+
+
+def newest_good(folder: Path) -> tuple[Path | None, dict[str, Any], tuple[str, ...]]:
+    """Return the last checkpoint whose files are sound, its state, and what was wrong with those passed over.
+
+    Returns:
+        (None, {}, ()) if there is no checkpoint.
 
     Raises:
         ValueError: there are checkpoints, and all are damaged.
@@ -146,12 +184,11 @@ def restore(folder: Path, learner: Learner, evidence: Sequence[Evidence] = ()) -
             notes.append(str(error))
             path.replace(folder / f"damaged-{path.name}")
             continue
-        _load(path, state, learner, evidence)
-        return state["step"], tuple(notes)
+        return path, state, tuple(notes)
     if notes:
         why = "; ".join(notes)
         raise ValueError(f"{why}. No checkpoint is left; delete `checkpoints` to begin anew with the same result")
-    return 0, ()
+    return None, {}, ()
 
 
 def _load(path: Path, state: Mapping[str, Any], learner: Learner, evidence: Sequence[Evidence]) -> None:
@@ -170,6 +207,11 @@ def _load(path: Path, state: Mapping[str, Any], learner: Learner, evidence: Sequ
         optimiser["state"].setdefault(int(number), {})[name] = tensor
     learner.optimiser.load_state_dict(optimiser)
     learner.policy.engine.load(None)
+    remind(state, learner, evidence)
+
+
+def remind(state: Mapping[str, Any], learner: Learner, evidence: Sequence[Evidence]) -> None:
+    """Put back what a checkpoint remembers beside weights and optimiser: version of the weights, memory of evidence."""
     while learner.policy.engine.version < state["version"]:  # it stands in trajectories, which must be the same too
         learner.policy.engine.load(None)
     for one, kept in zip(evidence, state["evidence"], strict=True):

@@ -49,9 +49,43 @@ class Job(NamedTuple):
     evidence: tuple[Any, ...]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+class Crew:
+    """Who makes the steps of a run: here this process does all of it (`workbench.scale.crew` shares it out)."""
+
+    def __init__(self, job: Job):
+        self.job = job
+        self.learner = start(job.policy, job.recipe, job.plan, job.evidence)
+
+    def restore(self) -> tuple[int, tuple[str, ...]]:
+        """Put the last good checkpoint back; return (steps done, what its user should know)."""
+        notes = _compare_start(self.job, self.learner)
+        step, passed_over = checkpoint.restore(self.job.path / "checkpoints", self.learner, self.job.evidence)
+        return step, (*notes, *passed_over)
+
+    def step(self, step: int) -> Done:
+        """Make a step."""
+        return step_of(self.job, self.learner, step)
+
+    def save(self, step: int) -> None:
+        """Write a checkpoint after `step` steps."""
+        checkpoint.save(self.job.path / "checkpoints", self.learner, step, self.job.evidence)
+
+    def export(self) -> None:
+        """Write the weights for `policy.load`; the last thing that is asked."""
+        _export(self.job.path / "weights", self.learner)
+        checkpoint.save_head(self.job.path / "value_head.safetensors", self.learner)
+
+    def close(self) -> None:
+        """End what was started beside this process."""
+
+
+def main(
+    arguments: Sequence[str] | None = None,
+    crew: Callable[[Job], Crew] = Crew,
+    name: str = "workbench.train.worker",
+) -> int:
     """Work on a run until it is done, is asked to stop, or fails."""
-    parser = argparse.ArgumentParser("python -m workbench.train.worker", description=main.__doc__)
+    parser = argparse.ArgumentParser(f"python -m {name}", description=main.__doc__)
     parser.add_argument("folder")
     parser.add_argument("--lock", type=int, help="handle of the locked file, from the process that started this one")
     asked = parser.parse_args(arguments)
@@ -64,10 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signals: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: signals.append(number))
-    return work(path, lambda: bool(signals))
+    return work(path, lambda: bool(signals), crew)
 
 
-def work(path: Path, told_to_end: Callable[[], bool] = lambda: False) -> int:
+def work(path: Path, told_to_end: Callable[[], bool] = lambda: False, crew: Callable[[Job], Crew] = Crew) -> int:
     """Work on the run in a folder whose lock is held; return the exit status."""
     steps = Run(path).config["steps"]
     said = {"step": 0, "notes": []}
@@ -79,7 +113,12 @@ def work(path: Path, told_to_end: Callable[[], bool] = lambda: False) -> int:
 
     try:
         say("starting", len(Run(path).metrics()))
-        say(*_work(prepare(path), say, told_to_end))
+        at_work = crew(prepare(path))
+        try:
+            last = _work(at_work, say, told_to_end)
+        finally:
+            at_work.close()
+        say(*last)
         return 0
     except BaseException as error:
         traceback.print_exc()
@@ -99,18 +138,17 @@ def prepare(path: Path) -> Job:
     return Job(path, config, recipe, env, policy, plan, tuple(evidence))
 
 
-def _work(job: Job, say: Callable[..., None], told_to_end: Callable[[], bool]) -> tuple[str, int]:
-    learner = start(job.policy, job.recipe, job.plan, job.evidence)
-    notes = _compare_start(job, learner)
-    step, passed_over = checkpoint.restore(job.path / "checkpoints", learner, job.evidence)
+def _work(crew: Crew, say: Callable[..., None], told_to_end: Callable[[], bool]) -> tuple[str, int]:
+    job = crew.job
+    step, notes = crew.restore()
     cut(job.path, step)
     saved = step
-    say("running", step, notes=(*notes, *passed_over))
+    say("running", step, notes=notes)
     while True:
         ask = "stop" if told_to_end() else _asked(job.path)
         if saved < step and (ask != "run" or step == job.plan.steps or step % job.config["save_every"] == 0):
             sync(job.path, saved)
-            checkpoint.save(job.path / "checkpoints", learner, step, job.evidence)
+            crew.save(step)
             saved = step
         if ask == "stop" or step == job.plan.steps:
             break
@@ -120,11 +158,10 @@ def _work(job: Job, say: Callable[..., None], told_to_end: Callable[[], bool]) -
                 time.sleep(POLL_S)
             say("running", step)
             continue
-        write(job, step, step_of(job, learner, step))
+        write(job, step, crew.step(step))
         step += 1
         say("running", step)
-    _export(job.path / "weights", learner)
-    checkpoint.save_head(job.path / "value_head.safetensors", learner)
+    crew.export()
     return "finished" if step == job.plan.steps else "stopped", step
 
 
