@@ -1,7 +1,7 @@
 """Build, run and export the notebooks of the clone.
 
 python scripts/notebooks.py build     notebooks/**/*.py and tutorials/**/*.py -> .ipynb beside them, never over one you
-                                      changed; tutorials become exercises, NAME.solution.ipynb has the solutions
+                                      changed; solutions become stubs, of tutorials NAME.solution.ipynb has them
 python scripts/notebooks.py run       run all from their sources (tutorials with their solutions); pages and notebooks
                                       go to out/notebooks, out/tutorials
 python scripts/notebooks.py demo      run the start notebook, write out/demo.html
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from workbench import notebook as nb
+from workbench.teach import exercises
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES, TUTORIALS = ROOT / "notebooks", ROOT / "tutorials"
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--timeout", type=float, default=900.0, help="seconds for one notebook (900)")
     options = parser.parse_args(arguments)
     if options.verb == "build":
-        nb.build_all(SOURCES, SOURCES, LEDGER)
+        nb.build_all(SOURCES, SOURCES, LEDGER, edit=exercises)
         nb.build_tutorials(TUTORIALS, TUTORIALS, LEDGER)
         return 0
     return demo(options.timeout) if options.verb == "demo" else run_all(options.timeout, options.only)

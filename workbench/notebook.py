@@ -240,7 +240,7 @@ body{max-width:72rem;margin:0 auto;padding:1.5rem 1rem 4rem;font:16px/1.55 syste
 .output_stderr{opacity:.75}.output_error pre{border-left:3px solid #D55E00}
 .output_area{margin:.4rem 0;overflow-x:auto}.prompt,.anchor-link{display:none}
 .rendered_html table:not([class]),table.dataframe{border-collapse:collapse;font-size:.9rem}
-table.dataframe :is(th,td),.text_cell_render :is(th,td){border:1px solid #8886;padding:.2rem .6rem}
+:is(table.dataframe,.text_cell_render,.output_markdown) :is(th,td){border:1px solid #8886;padding:.2rem .6rem}
 .text_cell_render :not(pre)>code{background:#8882;padding:.1em .3em;border-radius:3px}
 img{max-width:100%}math[display=block]{margin:.8rem 0}
 """

@@ -60,9 +60,10 @@ def jupyter_command(start: Path) -> list[str]:
 def build_notebooks(sources: Path, folder: Path) -> Path:
     """Build all notebooks and tutorials of a clone in `folder`, never over a changed one; return the start notebook."""
     from workbench import notebook
+    from workbench.teach import exercises
 
     ledger = folder / ".cache" / "notebooks.json"
-    made = notebook.build_all(sources, folder / "notebooks", ledger)
+    made = notebook.build_all(sources, folder / "notebooks", ledger, edit=exercises)
     notebook.build_tutorials(sources.parent / "tutorials", folder / "tutorials", ledger)
     if "start" not in made:
         raise Problem(f"there is no start notebook in {sources}; is this a whole clone?")
