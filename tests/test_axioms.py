@@ -83,6 +83,13 @@ def specimen(seed: int) -> Batch:
     ends = torch.rand(t, generator=draw) < 0.4  # probed at the ends of segments only
     batch = batch.with_column("segment_gold_logprob", "token", -torch.rand(t, generator=draw).double(), ends)
     batch = batch.with_column("segment_gold_logprob_start", "trajectory", -torch.rand(n, generator=draw).double())
+    batch = batch.with_column("answer_cluster", "trajectory", ints(2, n), some(n))
+    for name, level, count in (
+        ("cluster_support", "trajectory", n),
+        ("cluster_prob", "turn", k),
+        ("cluster_prob_start", "trajectory", n),
+    ):
+        batch = batch.with_column(name, level, torch.rand(count, generator=draw).double(), some(count))
     for name, level, count in (("value", "token", t), ("turn_value", "turn", k)):
         batch = batch.with_column(name, level, torch.rand(count, generator=draw).double(), some(count))
     return batch

@@ -372,6 +372,8 @@ NAMED: Mapping[str, Axiom] = {
         unknown_policy("oracle_on_path", "unknown"),
         unknown_policy("step_accuracy", "unknown"),
         unknown_policy("segment_gold_logprob", "next"),
+        unknown_policy("answer_cluster", "unknown"),
+        unknown_policy("answer_cluster", "known"),
         reduces_to(grpo_released(), states_met_once),
     )
 }

@@ -51,10 +51,15 @@ METHODS: tuple[Method, ...] = (
             "VPR/turn_norm": "judged:turn_norm", "VPR/turn_norm_padded": "judged:turn_norm", "VPR/state_group": "judged:state_group"},
         ("unknown_policy(oracle_on_path, unknown)",),
         missing="Tic-Tac-Toe, Sudoku and Minesweeper with their oracles: it reads the oracles of the lookup worlds; drawing candidates in a state"),
-    _row(3, "SIOP", "evidence + recipe", "planned", Card(
+    _row(3, "SIOP", "evidence + recipe", "runs", Card(
         "Self-Induced Outcome Potential: Turn-Level Credit Assignment for Agents without Verifiers", 2026, "2605.04984",
         "without gold answers: the group's own answer clusters are the targets a turn moves towards",
-        CODE_RUN)),
+        CODE_RUN, "a rollout without an answer is unknown (the release: reward 0)"),
+        "siop siop_released", {
+            "SIOP/clusters": "siop:clusters", "SIOP/rewards": "siop:rewards",
+            "SIOP/single_turn_rewards": "siop:single_turn_rewards", "SIOP/turn_advantages": "siop:turn_advantages"},
+        ("independent_of_other_tasks", "siop: unknown_policy(answer_cluster, unknown)",
+            "siop_released: unknown_policy(answer_cluster, known)")),
     _row(4, "SCRIBE", "evidence + recipe", "planned", Card(
         "SCRIBE: Structured Mid-Level Supervision for Tool-Using Language Models", 2026, "2601.03555",
         "subgoals are routed to skill prototypes whose checklists a judge fills in",

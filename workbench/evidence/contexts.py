@@ -44,6 +44,21 @@ def after_turn(trajectory: Trajectory, turn: int, rollouts: Rollouts) -> Tokens 
     return _read(trajectory, turn, rollouts, lambda span: span.turn <= turn)
 
 
+def after_action(trajectory: Trajectory, turn: int, rollouts: Rollouts) -> Tokens | None:
+    """Return the tokens up to the end of what the agent wrote in a turn: what came back is not among them.
+
+    Args: see `before_turn`.
+
+    Returns:
+        token ids; None if the tokens of the turn are not known.
+    """
+
+    def up_to_here(span: Span) -> bool:
+        return span.turn < turn or (span.turn == turn and _written(span))
+
+    return _read(trajectory, turn, rollouts, up_to_here)
+
+
 def _written(span: Span) -> bool:
     return span.origin in ("sampled", "forced")
 

@@ -40,7 +40,7 @@ class Sources:
 
     Args:
         policy: the policy whose beliefs are asked.
-        reference: the policy a KL term holds on to.
+        reference: a policy that is not trained: what a KL term holds on to, and what scores answers.
         judge: scores by a rubric.
         teacher: another policy.
         temperature: of the sampling, at which sampled tokens are scored.
@@ -104,6 +104,26 @@ def _reference(sources: Sources) -> Evidence:
     return SampledLogprobs(sources.reference, "logprob_ref", sources.temperature)
 
 
+def _clusters(sources: Sources) -> Evidence:
+    from workbench.evidence.clusters import AnswerClusters
+
+    return AnswerClusters()
+
+
+def _cluster_probe(sources: Sources) -> Evidence:
+    from workbench.evidence.clusters import ReferenceProbe
+
+    assert sources.reference is not None
+    return ReferenceProbe(sources.reference)
+
+
+def _gold_reference(sources: Sources) -> Evidence:
+    from workbench.evidence.clusters import ReferenceProbe
+
+    assert sources.reference is not None
+    return ReferenceProbe(sources.reference, target="gold")
+
+
 AT_TEMPERATURE = (_informed, _entropy, _reference)
 """What scores sampled tokens, and so must know the temperature they were sampled at."""
 
@@ -118,6 +138,9 @@ TABLE: tuple[Row, ...] = (
     Row(("step_accuracy", "step_confidence"), "policy", _step_probe),
     Row(("bad_format",), "", lambda sources: BadFormat()),
     Row(("state",), "", lambda sources: StateIdentity()),
+    Row(("answer_cluster", "cluster_support"), "", _clusters),
+    Row(("cluster_prob", "cluster_prob_start"), "reference", _cluster_probe),
+    Row(("gold_prob", "gold_prob_start"), "reference", _gold_reference),
 )
 
 CALLED = "called_"

@@ -17,6 +17,7 @@ from workbench.recipes.outcome import (
     rloo,
     rloo_released,
 )
+from workbench.recipes.siop import siop, siop_released
 from workbench.recipes.steps import grpo_vps, spae
 from workbench.recipes.turns import gigpo, gigpo_released, matchtir, matchtir_released
 from workbench.recipes.venus import dr_venus
@@ -51,6 +52,8 @@ __all__ = [
     "reinforce",
     "rloo",
     "rloo_released",
+    "siop",
+    "siop_released",
     "spae",
     "vpr_states",
     "vpr_turns",

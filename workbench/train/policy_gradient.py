@@ -251,7 +251,14 @@ def with_evidence(
     """Fill the columns a recipe trains on: by the providers given, the reference, the value head, then default ones."""
     ours = [SampledLogprobs(learner.reference, "logprob_ref", plan.temperature)] if learner.reference else []
     rollouts = with_values(collect(rollouts, [*given, *ours]), learner, recipe, plan)
-    default = for_recipe(recipe, rollouts, policy=learner.policy, temperature=plan.temperature, training=True)
+    default = for_recipe(
+        recipe,
+        rollouts,
+        policy=learner.policy,
+        reference=learner.reference,
+        temperature=plan.temperature,
+        training=True,
+    )
     return collect(rollouts, default)
 
 
