@@ -11,7 +11,7 @@ from workbench.envs import Environment, load
 from workbench.envs.games import INVALID
 from workbench.trajectory import Message, ToolCall
 
-GAMES = [("tictactoe", {})]
+GAMES = [("tictactoe", {}), ("sudoku", {}), ("sudoku", {"size": 9, "empty": 12})]
 HOSTILE = ["", "one", "99", "-1", "٣ ٣ ٣", "1 " * 500, "1;2;3", "<script>", None, 3, ["1"], "0", "0 0", "0 0 0"]
 
 
@@ -24,7 +24,7 @@ def played(env, call):
     return said(env, call["name"], call["arguments"])
 
 
-@pytest.fixture(params=GAMES, ids=[name for name, _ in GAMES])
+@pytest.fixture(params=GAMES, ids=str)
 def env(request):
     name, knobs = request.param
     return load(name, **knobs)
