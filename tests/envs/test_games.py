@@ -11,7 +11,12 @@ from workbench.envs import Environment, load
 from workbench.envs.games import INVALID
 from workbench.trajectory import Message, ToolCall
 
-GAMES = [("tictactoe", {}), ("sudoku", {}), ("sudoku", {"size": 9, "empty": 12})]
+GAMES = [
+    ("tictactoe", {}),
+    ("sudoku", {}),
+    ("sudoku", {"size": 9, "empty": 12}),
+    ("minesweeper", {}),
+]
 HOSTILE = ["", "one", "99", "-1", "٣ ٣ ٣", "1 " * 500, "1;2;3", "<script>", None, 3, ["1"], "0", "0 0", "0 0 0"]
 
 

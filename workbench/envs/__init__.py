@@ -16,8 +16,8 @@ def load(name: str, **params: Any) -> Environment:
     Args:
         name: "gazetteer" (questions about real countries), "chain" (fresh facts: belief moves at the end), "facet"
             (clues that narrow a list: belief moves at every turn) or "known" (chains in one fixed world: it moves where
-            that world is known): generated, with an exact oracle. "tictactoe" and "sudoku": games whose oracle judges
-            each move.
+            that world is known): generated, with an exact oracle. "tictactoe", "sudoku" and "minesweeper": games
+            whose oracle judges each move.
         params: the knobs of that world; see the class of that name in `workbench.envs`.
 
     Raises:
@@ -31,6 +31,7 @@ def load(name: str, **params: Any) -> Environment:
     from workbench.envs.facet import Facet
     from workbench.envs.gazetteer import Gazetteer
     from workbench.envs.known import Known
+    from workbench.envs.minesweeper import Minesweeper
     from workbench.envs.sudoku import Sudoku
     from workbench.envs.tictactoe import TicTacToe
 
@@ -41,6 +42,7 @@ def load(name: str, **params: Any) -> Environment:
         "known": Known,
         "tictactoe": TicTacToe,
         "sudoku": Sudoku,
+        "minesweeper": Minesweeper,
     }
     if name not in worlds:
         raise ValueError(f"world: expected one of {sorted(worlds)}, got {name!r}")
