@@ -374,6 +374,8 @@ NAMED: Mapping[str, Axiom] = {
         unknown_policy("segment_gold_logprob", "next"),
         unknown_policy("answer_cluster", "unknown"),
         unknown_policy("answer_cluster", "known"),
+        unknown_policy("try_correct", "unknown"),
+        unknown_policy("call_match", "unknown"),
         reduces_to(grpo_released(), states_met_once),
     )
 }

@@ -17,7 +17,7 @@ import run as parity  # noqa: E402
 
 CASES = json.loads(FILE.read_text(encoding="utf-8"))
 HERE_NOW = ("IGPO", "A2TGPO", "MatchTIR", "GiGPO", "baselines", "DR-Venus", "VPR", "PBSD", "GRPO-VPS", "SPAE")
-HERE_NOW += ("AEM", "MAPO", "Mini-o3", "SIOP")
+HERE_NOW += ("AEM", "MAPO", "Mini-o3", "SIOP", "UFO", "ARTIST")
 
 
 @pytest.mark.parametrize("method", HERE_NOW)

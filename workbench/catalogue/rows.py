@@ -98,10 +98,13 @@ METHODS: tuple[Method, ...] = (
         "abstract; no code, full text not read", "the map from evidence to weight, its clip, all constants"),
         "pbsd", {"PBSD/reweight": "weighed:reweight"},
         ("independent_of_other_tasks", "unknown_policy(outcome, unknown)")),
-    _row(11, "ARTIST", "evidence + recipe", "planned", Card(
+    _row(11, "ARTIST", "evidence + recipe", "runs", Card(
         "Agentic Reasoning and Tool Integration for LLMs via Reinforcement Learning", 2025, "2505.01441",
         "answer, format and tool success in one reward; tool output stays out of the loss",
-        "abstract and reading notes; no code", "sizes of the format terms, reward without calls")),
+        "abstract and reading notes; no code", "sizes of the format terms, reward without calls, spread convention"),
+        "artist artist_calls", {"ARTIST/math": "rules:math", "ARTIST/function_calling": "rules:function_calling"},
+        ("independent_of_other_tasks", "artist: unknown_policy(outcome, unknown)",
+            "artist_calls: unknown_policy(call_match, unknown)", "zero_mean(task)")),
     _row(12, "AEM", "evidence + recipe", "runs", Card(
         "AEM: Adaptive Entropy Modulation for Multi-Turn Agentic Reinforcement Learning", 2026, "2605.00425",
         "responses the policy was sure of get more of the advantage, unsure ones less",
@@ -144,10 +147,13 @@ METHODS: tuple[Method, ...] = (
         "ProcVLM: procedure-grounded progress rewards", 2026, "2605.08774",
         "each subtask has a budget of progress, spent where the scene changes; metrics for any progress signal",
         CODE)),
-    _row(21, "UFO", "environment + evidence", "planned", Card(
+    _row(21, "UFO", "environment + evidence + recipe", "runs", Card(
         "A Simple \"Try Again\" Can Elicit Multi-Turn LLM Reasoning", 2025, "2507.14295",
         "the only feedback is 'try again'; later success pays less, repeated answers are charged",
-        CODE_RUN)),
+        CODE_RUN),
+        "ufo ufo_released", {"UFO/reward": "rules:reward"},
+        ("unknown_policy(try_correct, unknown)",),
+        missing="choosing the groups whose rewards differ most"),
     _row(22, "SLEA-RL", "evidence + recipe", "planned", Card(
         "SLEA-RL: Step-Level Experience Augmented Reinforcement Learning for Multi-Turn Agentic Training", 2026, "2603.18079",
         "similar observations share a cluster: lessons are fetched for it and returns compared in it",

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from workbench.evidence.answers import AnswerOutcome
 from workbench.evidence.base import Evidence
+from workbench.evidence.calls import CallMatch, FormatScore, LastRecorded, ToolSuccess
 from workbench.evidence.format import BadFormat, Called
 from workbench.evidence.matching import ToolMatching
+from workbench.evidence.retries import Tries
 from workbench.evidence.scoring import SampledLogprobs, TokenEntropy
 from workbench.evidence.states import StateIdentity
 from workbench.rollouts import Rollouts
@@ -139,6 +141,11 @@ TABLE: tuple[Row, ...] = (
     Row(("bad_format",), "", lambda sources: BadFormat()),
     Row(("state",), "", lambda sources: StateIdentity()),
     Row(("answer_cluster", "cluster_support"), "", _clusters),
+    Row(("try_valid", "try_correct", "try_repeated"), "", lambda sources: Tries()),
+    Row(("tool_success",), "", lambda sources: ToolSuccess()),
+    Row(("format_score",), "", lambda sources: FormatScore()),
+    Row(("call_match",), "", lambda sources: CallMatch()),
+    Row(("state_match",), "", lambda sources: LastRecorded("state_match")),
     Row(("cluster_prob", "cluster_prob_start"), "reference", _cluster_probe),
     Row(("gold_prob", "gold_prob_start"), "reference", _gold_reference),
 )

@@ -1,6 +1,7 @@
 """The methods as values: each function returns a `Recipe`; `NAME_released` reproduces released code that differs."""
 
 from workbench.recipes._released import a2tgpo_released, igpo_released, igpo_released_2025
+from workbench.recipes.artist import artist, artist_calls
 from workbench.recipes.base import Recipe
 from workbench.recipes.critic import ppo, ppo_turn
 from workbench.recipes.gold import a2tgpo, igpo
@@ -20,6 +21,7 @@ from workbench.recipes.outcome import (
 from workbench.recipes.siop import siop, siop_released
 from workbench.recipes.steps import grpo_vps, spae
 from workbench.recipes.turns import gigpo, gigpo_released, matchtir, matchtir_released
+from workbench.recipes.ufo import ufo, ufo_released
 from workbench.recipes.venus import dr_venus
 from workbench.recipes.weighed import aem, pbsd
 
@@ -28,6 +30,8 @@ __all__ = [
     "a2tgpo",
     "a2tgpo_released",
     "aem",
+    "artist",
+    "artist_calls",
     "dapo",
     "dr_grpo",
     "dr_grpo_released",
@@ -55,6 +59,8 @@ __all__ = [
     "siop",
     "siop_released",
     "spae",
+    "ufo",
+    "ufo_released",
     "vpr_states",
     "vpr_turns",
 ]

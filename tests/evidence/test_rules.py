@@ -1,0 +1,121 @@
+"""What UFO and ARTIST read: tries, calls, form and gold traces, by hand and on rollouts of the tiny policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from workbench import recipes
+from workbench.envs.base import Tool
+from workbench.envs.chain import Chain
+from workbench.evidence import Cache, collect, for_recipe
+from workbench.evidence.calls import CallMatch, FormatScore, LastRecorded, ToolSuccess
+from workbench.evidence.retries import Tries, tries
+from workbench.policy import load
+from workbench.policy.base import Settings
+from workbench.rollout import play
+from workbench.rollouts import Rollouts
+from workbench.trajectory import Message, Part, RecordError, ToolCall, Trajectory, Turn
+
+ADD = Tool("add", "Add.", {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]})
+GOLD = {"answer": "7", "calls": [{"name": "add", "arguments": {"n": 3}}, {"name": "add", "arguments": {"n": 4}}]}
+
+
+def turn(name: str, call: ToolCall | None, extra: Mapping[str, Any] | None = None) -> Turn:
+    said = Message(name, "assistant", (Part("text", "x"),), calls=() if call is None else (call,))
+    return Turn(said, extra=extra or {})
+
+
+def call(number: int, name: str, error: str | None = None, **arguments: Any) -> ToolCall:
+    return ToolCall(f"c{number}", name, arguments=None if error else arguments, error=error)
+
+
+def story(
+    calls: Sequence[ToolCall | None], gold: Mapping[str, Any] = GOLD, extras: Sequence[Any] = (), name: str = "t"
+) -> Trajectory:
+    facts = [*extras, *[None] * (len(calls) - len(extras))]
+    turns = [turn(f"{name}.{k}", one, fact) for k, (one, fact) in enumerate(zip(calls, facts, strict=True))]
+    return Trajectory(name, "g", (Message(f"{name}.q", "user", (Part("text", "?"),)),), tuple(turns), gold=gold)
+
+
+def column(trajectory: Trajectory, provider: Any) -> dict[str, list[float | None]]:
+    found = collect(Rollouts((trajectory,)), [provider], cache=Cache()).columns
+    return {
+        name: [v if k else None for v, k in zip(c.values.tolist(), c.known.tolist(), strict=True)]
+        for name, c in found.items()
+    }
+
+
+def test_tries_are_judged_in_order() -> None:
+    found = tries(["3", None, " 3 ", "", "7", "7"], ["7", "seven"])
+    assert [one.valid for one in found] == [True, False, True, False, True, True]
+    assert [one.correct for one in found] == [False, False, False, False, True, True]
+    assert [one.repeated for one in found] == [False, False, True, False, False, True]
+    assert tries(["3"], None)[0].correct is None
+
+
+def test_tries_of_a_rollout_and_without_a_gold_answer() -> None:
+    said = [call(0, "answer", text="3"), call(1, "add", n=1), call(2, "answer", text="7")]
+    found = column(story(said), Tries())
+    assert found == {"try_valid": [1, 0, 1], "try_correct": [0, 0, 1], "try_repeated": [0, 0, 0]}
+    assert column(story(said, gold={}), Tries())["try_correct"] == [None] * 3
+
+
+def test_calls_that_worked() -> None:
+    calls = [call(0, "add", n=1), call(1, "add", error="not JSON"), call(2, "add", n=2), call(3, "answer", text="7")]
+    assert column(story(calls), ToolSuccess()) == {"tool_success": [2 / 3]}
+    told = [{"columns": {"calls_ok": 0}}, None, {"columns": {"calls_ok": True}}]
+    assert column(story(calls, extras=told), ToolSuccess()) == {"tool_success": [1 / 3]}
+    assert column(story([calls[3]]), ToolSuccess()) == {"tool_success": [None]}
+    with pytest.raises(RecordError, match=r"'calls_ok' between 0 and the turn's 1 calls, got 5"):
+        column(story(calls, extras=[{"columns": {"calls_ok": 5}}]), ToolSuccess())
+
+
+def test_form_is_strict_relaxed_or_broken() -> None:
+    good, bad, end = call(0, "add", n=1), call(1, "add", error="no JSON"), call(2, "answer", text="7")
+    scores = [column(story(calls), FormatScore())["format_score"] for calls in ([good, end], [bad, end], [good])]
+    assert scores == [[1.0], [0.5], [0.0]]
+    assert column(story([]), FormatScore()) == {"format_score": [None]}
+
+
+def test_gold_calls_that_were_made() -> None:
+    calls = [call(0, "add", n=4), call(1, "add", n=4), call(2, "answer", text="7")]
+    assert column(story(calls), CallMatch()) == {"call_match": [0.5]}
+    assert column(story(calls, gold={"answer": "7"}), CallMatch()) == {"call_match": [None]}
+
+
+@pytest.mark.parametrize(
+    ("gold", "why"),
+    [
+        ({"name": "subtract", "arguments": {"n": 1}}, r"calls 'subtract'; the tools are \['add'\]"),
+        ({"name": "add", "arguments": {"m": 1}}, r"the gold call has \['m'\], the tool \['n'\]"),
+        ({"name": "add", "arguments": {}}, r"the gold call has \[\]"),
+        ({"name": "add", "arguments": "n=1"}, "expected {'name'"),
+    ],
+)
+def test_a_gold_trace_that_does_not_fit_the_tools_is_refused(gold: Any, why: str) -> None:
+    with pytest.raises(RecordError, match=why) as error:
+        column(story([call(0, "add", n=1)], gold={"calls": [gold]}), CallMatch((ADD,)))
+    assert "gold['calls'][0]" in str(error.value)
+
+
+def test_the_last_record_is_read() -> None:
+    calls = [call(0, "add", n=1), call(1, "answer", text="7")]
+    told = [{"columns": {"state_match": 0.2}}, {"columns": {"state_match": 0.75}}]
+    assert column(story(calls, extras=told), LastRecorded()) == {"state_match": [0.75]}
+    assert column(story(calls), LastRecorded()) == {"state_match": [None]}
+    with pytest.raises(RecordError, match="expected a number for 'state_match', got str 'much'"):
+        column(story(calls, extras=[None, {"columns": {"state_match": "much"}}]), LastRecorded())
+
+
+@pytest.mark.parametrize("recipe", [recipes.artist(), recipes.ufo(host="grpo"), recipes.ufo_released(host="grpo")])
+def test_it_runs_on_a_real_policy(recipe: recipes.Recipe) -> None:
+    player, env = load("tiny"), Chain()
+    played = play(player, env, env.tasks("train", 1), size=4, settings=Settings(max_new_tokens=32), gather_s=None)
+    found = collect(played, for_recipe(recipe, played, policy=player), cache=Cache())
+    credit = recipe.credit(found.batch(), to="trajectory")
+    assert bool(credit.known.all()) and bool(torch.isfinite(credit.values).all())
+    assert float(credit.values.abs().max()) > 0

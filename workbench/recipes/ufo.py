@@ -1,0 +1,188 @@
+"""UFO: an answer that was wrong is met with "try again"; what a later success is worth, and what repeating costs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Literal
+
+from torch import Tensor
+
+from workbench.batch import Batch
+from workbench.credit import (
+    Chain,
+    ColumnRef,
+    Credit,
+    Node,
+    Schedule,
+    Where,
+    above,
+    apply,
+    chain,
+    column,
+    count_before,
+    forget,
+    mix,
+    place,
+    read,
+    spread,
+    task,
+    total,
+    zscore,
+)
+from workbench.credit.rules import one_of
+from workbench.losses import EntropyLoss
+from workbench.objective import Objective, Term, clipped
+from workbench.recipes.base import Recipe
+from workbench.recipes.critic import ppo
+from workbench.segments import seg_count
+
+Count = Literal["answers", "turns"]
+Host = Literal["ppo", "grpo"]
+TRY_AGAIN = "Incorrect. Please think again."
+CORRECT = "Correct!"
+MOST = 5
+"""Answers an episode may have, as released."""
+
+
+def same_form(answer: str) -> str:
+    """Return what two answers must share to be the same: no white space, lower case.
+
+    Source: UFO, released `_minimal_normalize_answer`.
+
+    Example:
+        >>> same_form(" 3 / 4 X")
+        '3/4x'
+    """
+    return re.sub(r"\s+", "", answer.strip().lower())
+
+
+def feedback(correct: bool, tried: int, most: int = MOST) -> tuple[str, bool]:
+    """Return what the user says after an answer, and whether the episode is over.
+
+    Args:
+        correct: was it right?
+        tried: answers given so far, this one included.
+        most: answers allowed.
+
+    Source: UFO, lichengliu03/unary-feedback, ragen/env/metamathqa/env.py. After the last wrong answer it says
+        "Correct!", too, which the policy does not see.
+    """
+    over = correct or tried >= most
+    return (CORRECT if over else TRY_AGAIN), over
+
+
+# ------------------------------------------------------------------------------------------------- retry arithmetic
+
+
+def decayed(batch: Batch, correct: Credit, before: Credit, gamma: float) -> Tensor:
+    """gamma^t for a right answer that t tries came before, 0 for a wrong one."""
+    return correct.values * gamma**before.values
+
+
+def share(batch: Batch, repeated: Credit, valid: Credit) -> Tensor:
+    """1 - E / T: share of the T answers that repeat one of the E different ones; 0 without an answer."""
+    return repeated.values / valid.values.clamp_min(1.0)
+
+
+def missed(batch: Batch, valid: Credit) -> Tensor:
+    """1 for a turn without a valid answer."""
+    return 1.0 - valid.values
+
+
+def _incomplete(credit: Credit, batch: Batch, ref: ColumnRef) -> Tensor:
+    c = batch[ref.name]
+    owner, n = batch.up(c.level, credit.level), batch.count(credit.level)
+    return seg_count(owner, n, ~c.known) > 0
+
+
+def whole(node: Node, name: str) -> Chain:
+    """Sum over a trajectory; unknown where the column is unknown for any of its turns."""
+    return chain(node, total("trajectory"), forget(Where("incomplete", _incomplete, (column(name),))))
+
+
+def success(gamma: float, count: Count) -> Node:
+    """gamma^t at the right answer; t counts earlier "answers" (valid ones), or earlier "turns"."""
+    earlier = chain(read("try_valid", "turn"), count_before(above(0.0 if count == "answers" else -1.0)))
+    return whole(apply(decayed, read("try_correct", "turn"), earlier, gamma=gamma), "try_correct")
+
+
+def repetition() -> Node:
+    """1 - E / T of each trajectory."""
+    return apply(
+        share, whole(read("try_repeated", "turn"), "try_repeated"), whole(read("try_valid", "turn"), "try_valid")
+    )
+
+
+def retry_reward(gamma: float, repeat: float, invalid: float, count: Count) -> Node:
+    """R = gamma^t [right at try t] - repeat (1 - E / T) - invalid (turns without a valid answer)."""
+    broken = whole(apply(missed, read("try_valid", "turn")), "try_valid")
+    return mix(success(gamma, count), repetition(), broken, weights=(1.0, -repeat, -invalid))
+
+
+def _hosted(name: str, reward: Node, host: Host, kl: float | Schedule, entropy: float) -> Recipe:
+    one_of(name, "host", host, Host)
+    if host == "grpo":
+        credit = chain(reward, zscore(task, ddof=1, eps=1e-6), spread("token"))
+        return Recipe(name, credit, clipped(0.2, 0.28, entropy=entropy))
+    base = ppo(0.2, 0.28, gamma=1.0, lam=1.0, kl_reward=kl)
+    assert isinstance(base.chain, Chain) and isinstance(base.streams["returns"], Chain)
+    streams = {"returns": chain(reward, *base.streams["returns"].stages[1:])}
+    bonus = () if entropy == 0.0 else (Term("entropy", EntropyLoss(), entropy),)
+    objective = Objective((*base.objective.terms, *bonus))
+    return replace(base, name=name, chain=chain(reward, *base.chain.stages[1:]), streams=streams, objective=objective)
+
+
+def ufo(
+    gamma: float = 0.5,
+    repeat: float = 0.5,
+    invalid: float = 0.1,
+    host: Host = "ppo",
+    kl: float | Schedule = 0.001,
+    entropy: float = 0.001,
+) -> Recipe:
+    """Pay for a right answer the less the later it comes, and charge for repeating wrong ones.
+
+        R = gamma^t [right at turn t] - repeat (1 - E / T) - invalid (turns without a valid answer)
+
+    t counts turns from 0; E of the T answers differ. The whole of R arrives at the end.
+
+    Args:
+        gamma: decay per turn.
+        repeat: lambda, charge where all answers are the same but one.
+        invalid: charge per turn without a valid answer.
+        host: "ppo" over tokens with a value head and gamma = lam = 1, as published; "grpo" compares with the group.
+        kl: of the policy that sampled to the reference, in the reward of each token (ppo); needs the column
+            "logprob_ref" unless 0.
+        entropy: weight of the entropy bonus; needs the model's entropy per token unless 0.
+
+    Needs: try_correct, try_valid, try_repeated (evidence: read off the answers of a "try again" world); value (ppo).
+    Holds: a right fifth answer after four equal wrong ones is worth 1/16 - 0.3 < 0, less than five different wrong ones.
+    Source: arXiv:2507.14295: decay, repetition, a charge for invalid output.
+    Differs: see `ufo_released`. Both train on the quarter of the groups whose rewards differ most: that is sampling.
+    """
+    return _hosted("ufo", retry_reward(gamma, repeat, invalid, "turns"), host, kl, entropy)
+
+
+def ufo_released(
+    gamma: float = 0.5,
+    repeat: float = 0.5,
+    invalid: float = 0.1,
+    host: Host = "ppo",
+    kl: float | Schedule = 0.001,
+    entropy: float = 0.001,
+) -> Recipe:
+    """UFO as released: only valid answers count as tries.
+
+    Args: as in `ufo`.
+
+    Source: lichengliu03/unary-feedback, ragen/env/metamathqa/env.py, ragen/llm_agent/es_manager.py.
+    Differs: a turn without a valid answer does not age the success, it costs 0.1; the paper's t is the turn. An empty
+        answer breaks the release's environment; here it is a turn without a valid answer.
+    """
+    return _hosted("ufo_released", retry_reward(gamma, repeat, invalid, "answers"), host, kl, entropy)
+
+
+def at_end(reward: Node) -> Chain:
+    """The reward at the last turn, 0 at the others: as the released environment pays it."""
+    return chain(reward, place("turn"))
