@@ -66,7 +66,7 @@ class ToolSuccess(Provider):
 
 @dataclass(frozen=True)
 class FormatScore(Provider):
-    """Score the form of a rollout: `strict` if no turn breaks it, `relaxed` if the last does not, else 0: `format_score`.
+    """Score the form of a rollout: `strict` if no turn breaks it, `relaxed` if the last does not, else 0.
 
     Args:
         strict, relaxed: the scores; 1 and 0.5 for questions, 0.1 and 0.05 for function calling.
