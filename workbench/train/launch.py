@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.runs import Run, Scale, Status, lock, sign, write_bytes, write_json
-from workbench.train.shipping import CannotShip, Packer, call
+from workbench.train.shipping import CannotShip, Packer, call, unpack
 
 if TYPE_CHECKING:
     from workbench.credit import Schedule
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 SAVE_EVERY = 10  # steps between checkpoints where the plan names none: what a kill may cost
 WORKER = ("-m", "workbench.train.worker")
+SCALED = ("-m", "workbench.scale.worker")
 VERSIONS = ("credit-workbench", "torch", "transformers", "tokenizers", "peft", "numpy")
 
 
@@ -74,8 +75,6 @@ def launch(
 
     scale, plan = scale or Scale(), plan or Plan()
     _check_dtype(dtype, policy)
-    if not scale.local:
-        raise NotImplementedError(f"a run is one process on this machine so far, got {scale}")
     packer = Packer()
     config = {
         "format": FORMAT,
@@ -176,7 +175,7 @@ def _bare(policy: Policy) -> Policy:
     return policy
 
 
-def spawn(run: Run, command: Sequence[str] = WORKER) -> Run:
+def spawn(run: Run, command: Sequence[str] | None = None) -> Run:
     """Start the worker of a run; it inherits the lock, so that the run is alive from here until the worker ends.
 
     Args:
@@ -186,6 +185,7 @@ def spawn(run: Run, command: Sequence[str] = WORKER) -> Run:
     Raises:
         RuntimeError: another process works on it.
     """
+    command = command or _command(run)
     config, before = run.config, run.status if (run.path / "status.json").exists() else Status("starting")
     handle = lock(run.path / "lock")
     if handle is None:
@@ -218,6 +218,12 @@ def spawn(run: Run, command: Sequence[str] = WORKER) -> Run:
         os.close(handle)
     threading.Thread(target=process.wait, name=f"workbench-run-{process.pid}", daemon=True).start()  # no zombie
     return run
+
+
+def _command(run: Run) -> Sequence[str]:
+    """Return what works on a run: one process for all of it, or the driver of one that is shared out."""
+    scale = unpack(run.config["scale"], run.path / "code")
+    return WORKER if scale.local else SCALED
 
 
 def _new_folder(folder: str | Path | None, name: str) -> Path:

@@ -166,13 +166,21 @@ def start(policy: Policy, recipe: Recipe, plan: Plan, evidence: Sequence[Evidenc
     if lacking := set(recipe.objective.outputs) - {"entropy", "value"}:
         raise NotImplementedError(f"{recipe.name}: no model here gives {sorted(lacking)} per token")
     model = made_ready(policy, plan)
-    provided = {name for one in evidence for name in one.provides}
-    held = "logprob_ref" in recipe.needs and "logprob_ref" not in provided
-    guesses = "value" in recipe.objective.outputs or bool({"value", "turn_value"} & set(recipe.needs) - provided)
-    head = head_for(model, plan.value_trunk) if guesses else None
+    head = head_for(model, plan.value_trunk) if guesses_values(recipe, evidence) else None
     optimiser = adamw(model, plan.betas, plan.weight_decay, head, plan.value_rate)
-    reference = reference_of(policy, model) if held else None
+    reference = reference_of(policy, model) if holds_on(recipe, evidence) else None
     return Learner(policy, model, optimiser, reference, head, getattr(torch, plan.autocast) if plan.autocast else None)
+
+
+def holds_on(recipe: Recipe, evidence: Sequence[Evidence] = ()) -> bool:
+    """Does a recipe hold on to the policy as it was, by a KL that nothing given provides?"""
+    return "logprob_ref" in recipe.needs and not any("logprob_ref" in one.provides for one in evidence)
+
+
+def guesses_values(recipe: Recipe, evidence: Sequence[Evidence] = ()) -> bool:
+    """Does a recipe train a value head, or read values that nothing given provides?"""
+    provided = {name for one in evidence for name in one.provides}
+    return "value" in recipe.objective.outputs or bool({"value", "turn_value"} & set(recipe.needs) - provided)
 
 
 def made_ready(policy: Policy, plan: Plan) -> Any:

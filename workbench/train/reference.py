@@ -105,4 +105,5 @@ def forget(reference: Policy) -> None:
     not got them."""
     engine: Any = reference.engine
     engine = engine._engine if isinstance(engine, BaseEngine) else engine
-    engine.tree.clear()
+    if hasattr(engine, "tree"):  # not in other processes, whose bits nobody compares
+        engine.tree.clear()

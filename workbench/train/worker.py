@@ -58,7 +58,7 @@ class Crew:
 
     def restore(self) -> tuple[int, tuple[str, ...]]:
         """Put the last good checkpoint back; return (steps done, what its user should know)."""
-        notes = _compare_start(self.job, self.learner)
+        notes = compare_start(self.job, self.learner)
         step, passed_over = checkpoint.restore(self.job.path / "checkpoints", self.learner, self.job.evidence)
         return step, (*notes, *passed_over)
 
@@ -72,7 +72,7 @@ class Crew:
 
     def export(self) -> None:
         """Write the weights for `policy.load`; the last thing that is asked."""
-        _export(self.job.path / "weights", self.learner)
+        export(self.job.path / "weights", self.learner)
         checkpoint.save_head(self.job.path / "value_head.safetensors", self.learner)
 
     def close(self) -> None:
@@ -218,7 +218,7 @@ def sync(path: Path, since: int) -> None:
         sync_path(one)
 
 
-def _compare_start(job: Job, learner: Learner) -> tuple[str, ...]:
+def compare_start(job: Job, learner: Learner) -> tuple[str, ...]:
     """Write down what the run began with; later, refuse other weights and note what may change the last bits."""
     file, engine = job.path / "start.json", learner.policy.engine
     now = {
@@ -240,7 +240,7 @@ def _compare_start(job: Job, learner: Learner) -> tuple[str, ...]:
     return (f"resumed with {', '.join(other)}: the last bits may differ from an uninterrupted run",) if other else ()
 
 
-def _export(path: Path, learner: Learner) -> None:
+def export(path: Path, learner: Learner) -> None:
     """Write whole weights and the tokenizer so that `policy.load(path)` takes them; adapters stand beside, alone too.
 
     The last thing a process does with its model: adapters end up merged into it.

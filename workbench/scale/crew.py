@@ -1,0 +1,162 @@
+"""The crew of a run that is shared out: this process plays the episodes and credits them, others sample and learn.
+
+    driver (this process)      the loop of `workbench.train.policy_gradient`, worlds, evidence, credit, the run's files
+    learners (Ray Train)       FSDP2: the same `learn`, each rank on its share of the parts
+    players (Ray actors)       engines: what the driver's episodes ask for
+
+After each step the learners write whole weights, all players take them in place, and a fixed sequence is scored by the
+learners and by every player: where they disagree the run stops and says so.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from workbench.policy.agreement import LENGTH, probe_sequence, require_agreement
+from workbench.policy.base import Policy
+from workbench.scale import sharing
+from workbench.scale.cluster import joined
+from workbench.scale.learners import Learners
+from workbench.scale.players import Player, Players
+from workbench.seeds import seed_for
+from workbench.train import checkpoint
+from workbench.train.plan import Learner, holds_on, made_ready
+from workbench.train.policy_gradient import Done, one_step
+from workbench.train.shipping import unpack
+from workbench.train.worker import Crew, Job, compare_start, export
+
+
+class ScaledCrew(Crew):
+    """Makes the steps of a run on a Ray cluster; see `workbench.train.worker.Crew`."""
+
+    def __init__(self, job: Job):
+        self.job = job
+        self.scale = unpack(job.config["scale"], job.path / "code")
+        self.open = ExitStack()
+        # whole and idle: what weights are named and exported by; nothing here trains it
+        model = made_ready(job.policy, job.plan)
+        autocast = getattr(torch, job.plan.autocast) if job.plan.autocast else None
+        self.learner = Learner(job.policy, model, None, autocast=autocast)  # type: ignore[arg-type]
+        self.exchange = self.open.enter_context(joined(self.scale, job.path))
+        self.learners = Learners(job.path, self.scale, self.exchange / "records")
+        self.open.callback(self.learners.end)
+
+    def restore(self) -> tuple[int, tuple[str, ...]]:
+        """Start players with the weights of the last checkpoint."""
+        notes = compare_start(self.job, self.learner)
+        path, state, passed_over = checkpoint.newest_good(self.job.path / "checkpoints")
+        step = self.learners.begun()
+        if step != state.get("step", 0):
+            raise RuntimeError(f"learners began at step {step}, the last checkpoint is {path}; resume once more")
+        version = state.get("version", self.learner.policy.engine.version)
+        players = self._players(max(self.scale.rollouts, 1), str(self._weights(version)), version)
+        self.players, self.probe = players, _probe(self.learner, players.positions)
+        self.learner = replace(self.learner, policy=replace(self.learner.policy, engine=players))
+        if holds_on(self.job.recipe, self.job.evidence):
+            self.learner = replace(self.learner, reference=self._reference())
+        if state:
+            checkpoint.remind(state, self.learner, self.job.evidence)
+        self._agree()
+        return step, (*notes, *passed_over)
+
+    def step(self, step: int) -> Done:
+        """Make a step, then bring its weights to the players."""
+        job, began = self.job, time.perf_counter()
+        seed = seed_for("process", job.plan.seed, step)
+        random.seed(seed)
+        torch.manual_seed(seed)
+        done = one_step(self.learner, job.env, job.recipe, job.plan, step, job.evidence, update=self.learners.learn)
+        synced = time.perf_counter()
+        self.sync()
+        now = time.perf_counter()
+        row = done.metrics
+        spent = sum(row[f"seconds_{name}"] for name in ("rollout", "evidence", "credit", "learn")) + now - synced
+        more = {"seconds_sync": round(now - synced, 4), "seconds_idle": round(max(now - began - spent, 0.0), 4)}
+        return done._replace(metrics={**row, **more, "seconds": round(now - began, 4)})
+
+    def sync(self) -> None:
+        """Bring the learners' weights to all players, in place; they must agree from then on."""
+        version, before = self.players.version + 1, self.players.probe(self.probe)
+        folder = self._weights(version)
+        self.players.load(folder)
+        for old in self.exchange.glob("version-*"):
+            if old != folder:
+                shutil.rmtree(old)
+        self._agree(before)
+
+    def save(self, step: int) -> None:
+        """Write a checkpoint after `step` steps, each learner its share."""
+        folder = self.job.path / "checkpoints"
+        checkpoint.publish(folder, step, self.players.version, self.job.evidence, self.learners.save)
+        self.learners.saved()
+
+    def export(self) -> None:
+        """Write whole weights for `policy.load`."""
+        path, _, _ = checkpoint.newest_good(self.job.path / "checkpoints")
+        if path is not None:
+            sharing.load_weights(path, self.learner.model)
+        export(self.job.path / "weights", self.learner)
+
+    def close(self) -> None:
+        """End learners, players and a cluster of our own."""
+        self.open.close()
+
+    # -- parts ---------------------------------------------------------------------------------------------
+
+    def _weights(self, version: int) -> Path:
+        """Have the learners write whole weights into a folder that engines read."""
+        folder = self.exchange / f"version-{version:08d}"
+        folder.mkdir()
+        _bare(self.learner.model).config.save_pretrained(str(folder))
+        self.learners.ask("weights", str(folder))
+        return folder
+
+    def _players(self, count: int, folder: str, version: int, engine: str = "") -> Players:
+        """Start engines and wait until they are up."""
+        import ray
+
+        scale, path = self.scale, str(self.job.path.resolve())
+        options: dict[str, Any] = {"engine": engine or scale.engine, "device": scale.device}
+        if options["engine"] == "vllm":
+            dtype = str(self.learner.model.dtype).removeprefix("torch.")
+            options |= {"dtype": dtype, "tensor_parallel": scale.tensor_parallel}
+        gpus = options.get("tensor_parallel", 1) if scale.device == "cuda" else 0
+        actor = ray.remote(Player).options(num_cpus=1, num_gpus=gpus)
+        made = Players(lambda folder, version: actor.remote(path, folder, version, options), count, folder, version)
+        self.open.callback(made.close)
+        made.ready()
+        return made
+
+    def _reference(self) -> Policy:
+        """Return the policy as it began, in a process of its own: a KL holds on to it."""
+        policy = self.learner.policy
+        return Policy(f"{policy.name} at the start", self._players(1, "", 0, "hf"), policy.renderer)
+
+    def _agree(self, before: Mapping[str, list[float]] | None = None) -> None:
+        """Stop where a player and the learners say other things of the same tokens."""
+        said, heard = self.learners.ask("probe", self.probe), self.players.probe(self.probe)
+        dtype = self.learner.model.dtype
+        require_agreement(said, heard, dtype, before=before, version=self.players.version)
+
+
+def _probe(learner: Learner, positions: int | None) -> list[int]:
+    """Draw the sequence that learners and players are compared on."""
+    tokenizer = getattr(getattr(learner.policy.renderer, "codec", None), "tokenizer", None)
+    size = learner.model.get_input_embeddings().weight.shape[0]
+    vocabulary = size if tokenizer is None else min(size, len(tokenizer))
+    special = getattr(tokenizer, "all_special_ids", ())
+    return probe_sequence(vocabulary, length=min(LENGTH, (positions or LENGTH) - 1), special=special)
+
+
+def _bare(model: Any) -> Any:
+    """Return the model of transformers beneath adapters."""
+    return model.get_base_model() if hasattr(model, "peft_config") else model
