@@ -55,20 +55,23 @@ def trunk_attention(
     groups = key.shape[1]
     scaling = dim**-0.5 if scaling is None else scaling
     mine = query.reshape(batch, groups, -1, dim)  # the heads of a group are further queries on the same keys
-    mask = attention_mask.repeat(1, 1, heads // groups, 1)
     layer = None if trunk is None else (trunk.keys[module.layer_idx], trunk.values[module.layer_idx])
     if mine.shape[:3].numel() * (key.shape[2] + (trunk.tokens if trunk else 0)) > LARGEST:
-        out = _fused(mine, key, value, mask, scaling, layer)
+        out = _fused(mine, key, value, attention_mask.repeat(1, 1, heads // groups, 1), scaling, layer)
     else:
-        out = _split(mine, key, value, mask, scaling, layer)
+        out = _split(mine, key, value, attention_mask, scaling, layer)
     return out.reshape(batch, heads, n, -1).transpose(1, 2).contiguous(), None
 
 
 def _split(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scaling: float, trunk: Any
 ) -> torch.Tensor:
-    """Attend to trunk and own keys [B, groups, m, .] without copying the trunk to every row."""
-    own = query @ key.transpose(-1, -2) * scaling + mask
+    """Attend to trunk and own keys [B, groups, m, .] without copying the trunk to every row.
+
+    The m queries of a key head are those of its heads in turn, so the mask [B, 1, n, columns] holds for each n of them.
+    """
+    own = (query @ key.transpose(-1, -2)).mul_(scaling)
+    own.unflatten(2, (-1, mask.shape[2])).add_(mask[:, :, None])
     if trunk is None:
         return own.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
     keys, values = trunk

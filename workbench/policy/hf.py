@@ -27,6 +27,9 @@ __all__ = ["HFEngine", "token_logprobs"]
 LEAST_STEM = 48
 """A shared prefix gets a pass of its own if that spares this many tokens: about what a pass costs beside its tokens."""
 
+CROWDED = 7 / 8
+"""Finished rows leave when no more than this share goes on: to leave, the others are copied."""
+
 
 class HFEngine:
     """Sample from and score with a causal model of transformers, in this process.
@@ -107,25 +110,44 @@ class HFEngine:
 
     def _sample(self, whole: list[tuple[int, ...]], settings: Settings, seeds: Sequence[int]) -> list[Generation]:
         """Compute each different prompt once, then sample all rows behind them."""
-        distinct = list(dict.fromkeys(whole)) if self.reuse else whole
-        logits, rows = self._prefill(distinct)
-        index = {prompt: n for n, prompt in enumerate(distinct)} if self.reuse else None
-        take = [index[p] for p in whole] if index is not None else list(range(len(whole)))
-        rows = rows.take(take, room=settings.max_new_tokens)
-        return self._decode(whole, logits[take], rows, settings, seeds)
+        count, order, index = len(whole), list(range(len(whole))), list(range(len(whole)))
+        if self.reuse:
+            first = {prompt: n for n, prompt in reversed(list(enumerate(whole)))}
+            index = [first[prompt] for prompt in whole]
+            order = [n for n in order if index[n] == n]  # the different ones in front, copies of them behind
+            count = len(order)
+            order += [n for n in range(len(whole)) if index[n] != n]
+        place = {n: at for at, n in enumerate(order)}
+        copies = [place[index[n]] for n in order[count:]]
+        logits, rows = self._prefill([whole[n] for n in order[:count]], copies, settings.max_new_tokens)
+        sampled = self._decode([whole[n] for n in order], logits, rows, settings, [seeds[n] for n in order])
+        return [sampled[place[n]] for n in range(len(whole))]
 
-    def _prefill(self, prompts: list[tuple[int, ...]]) -> tuple[torch.Tensor, Rows]:
-        """Compute what is not known of each prompt; return the logits after it [n, V] and its keys and values."""
+    def _prefill(self, prompts: list[tuple[int, ...]], copies: list[int], room: int) -> tuple[torch.Tensor, Rows]:
+        """Compute what is not known of each prompt.
+
+        Args:
+            prompts: different ones, if anything is reused.
+            copies: which of them are needed once more.
+            room: tokens that will follow.
+
+        Returns:
+            the logits after each prompt and each copy [n, V], and their keys and values.
+        """
         trunk = self._prefill_stems(prompts)
-        logits, batches = [], []
-        for part in _parts([len(p) for p in prompts], self.max_tokens):
+        logits, batches, again = [], [], set(copies)
+        parts = _parts([len(p) for p in prompts], self.max_tokens)
+        spare = (len(copies), room) if len(parts) == 1 else (0, 0)
+        for part in parts:
             chosen = [prompts[n] for n in part]
-            rows, suffixes = self._known([p[:-1] for p in chosen], chosen, trunk)
+            rows, suffixes = self._known([p[:-1] for p in chosen], chosen, trunk, *spare)
             logits.append(self._forward(rows, suffixes, keep=1)[:, -1])
             batches.append(rows)
-            for n, prompt in enumerate(chosen):
-                self._remember(prompt, rows, n)
-        return torch.cat(logits), Rows.stack(batches)
+            for row, n in enumerate(part):
+                if n in again:  # the others are remembered with what is sampled behind them
+                    self._remember(prompts[n], rows, row)
+        whole = torch.cat(logits)
+        return torch.cat([whole, whole[copies]]), Rows.stack(batches).with_copies(copies, room)
 
     def _prefill_stems(self, prompts: list[tuple[int, ...]]) -> KV | None:
         """Compute prefixes that several prompts share, once each, shortest first; return what all share."""
@@ -151,14 +173,22 @@ class HFEngine:
         return join(parts) if length else None
 
     def _known(
-        self, heads: list[tuple[int, ...]], prompts: list[tuple[int, ...]], trunk: KV | None
+        self,
+        heads: list[tuple[int, ...]],
+        prompts: list[tuple[int, ...]],
+        trunk: KV | None,
+        spare: int = 0,
+        room: int = 0,
     ) -> tuple[Rows, list[tuple[int, ...]]]:
-        """Gather what the tree knows of each head behind the trunk; return what is left of each prompt to compute."""
+        """Gather what the tree knows of each head behind the trunk; return what is left of each prompt to compute.
+
+        `spare` rows and `room` columns more may follow.
+        """
         skip = trunk.tokens if trunk else 0
         found = [self.tree.find(head) for head in heads]
         suffixes = [p[max(skip, length) :] for p, (length, _) in zip(prompts, found, strict=True)]
         own = [list(_behind(parts, skip)) for _, parts in found]
-        return Rows.gather(own, self.shape, max(len(s) for s in suffixes), trunk), suffixes
+        return Rows.gather(own, self.shape, max(len(s) for s in suffixes) + room, trunk, spare), suffixes
 
     def _forward(self, rows: Rows, suffixes: Sequence[Sequence[int]], keep: int) -> torch.Tensor:
         """Run the suffixes behind the rows (which grow by them); return the logits of the last `keep` tokens."""
@@ -182,7 +212,7 @@ class HFEngine:
 
     def _remember(self, tokens: Sequence[int], rows: Rows, row: int) -> None:
         if self.reuse:
-            self.tree.add(tokens, lambda start: rows.read(row, start))
+            self.tree.add(tokens, lambda start: rows.read(row, start, len(tokens)))
 
     def _decode(
         self,
@@ -192,29 +222,31 @@ class HFEngine:
         settings: Settings,
         seeds: Sequence[int],
     ) -> list[Generation]:
-        """Sample token by token; who is finished leaves the batch."""
+        """Sample token by token; who is finished leaves the batch, once enough others are."""
         noise = torch.stack([uniforms(seed, settings.max_new_tokens) for seed in seeds]).to(logits.device)
         stops = set(settings.stop_ids)
         samples = [_Sample([], []) for _ in prompts]
-        alive = list(range(len(prompts)))
+        whose = going = list(range(len(prompts)))  # sample of each row; rows that go on
         for step in range(settings.max_new_tokens):
             logp = log_distribution(logits, settings.temperature, settings.top_p)
+            alive = [whose[n] for n in going]
             tokens = draw(logp, noise[alive, step])
             chosen = logp.gather(1, tokens[:, None])[:, 0].tolist()
             for who, token, lp in zip(alive, tokens.tolist(), chosen, strict=True):
                 samples[who].ids.append(token)
                 samples[who].logprobs.append(min(lp, 0.0))
-            over = [samples[who].ids[-1] in stops for who in alive]
-            going = [n for n, stopped in enumerate(over) if not stopped]
             last = step + 1 == settings.max_new_tokens
-            for n, who in enumerate(alive):
-                if last or over[n]:
+            for n, who in zip(going, alive, strict=True):
+                if last or samples[who].ids[-1] in stops:
                     self._remember((*prompts[who], *samples[who].ids[:-1]), rows, n)
+            going = [n for n, who in zip(going, alive, strict=True) if samples[who].ids[-1] not in stops]
             if last or not going:
                 break
-            if len(going) < len(alive):
-                rows, alive, tokens = rows.take(going, room=0), [alive[n] for n in going], tokens[going]
-            logits = self._forward(rows, tokens[:, None].tolist(), keep=1)[:, -1]
+            if len(going) <= CROWDED * len(rows):
+                rows, whose = rows.take(going, room=0), [whose[n] for n in going]
+                going = list(range(len(going)))
+            read = [samples[who].ids[-1:] if n in set(going) else [] for n, who in enumerate(whose)]
+            logits = self._forward(rows, read, keep=1)[going, -1]
         return [s.finish(stops, self._version) for s in samples]
 
     # -- scoring and weights -----------------------------------------------------------------------------

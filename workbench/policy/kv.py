@@ -75,28 +75,42 @@ class Rows:
         real: [B, columns] bool, where a row has a token.
         filled: columns in use.
         trunk: the tokens all rows begin with, stored once; None if there are none.
+        whole: the buffer with its spare rows at the end; None if it has none.
     """
 
-    def __init__(self, buffer: KV, real: torch.Tensor, filled: int, trunk: KV | None = None):
+    def __init__(self, buffer: KV, real: torch.Tensor, filled: int, trunk: KV | None = None, whole: KV | None = None):
         self.buffer, self.real, self.filled, self.trunk = buffer, real, filled, trunk
+        self.whole = buffer if whole is None else whole
 
     @classmethod
-    def gather(cls, parts: Sequence[Sequence[KV]], shape: Shape, room: int, trunk: KV | None = None) -> Rows:
-        """Lay what follows the trunk side by side, ending in the same column, with room for `room` more columns."""
+    def gather(
+        cls, parts: Sequence[Sequence[KV]], shape: Shape, room: int, trunk: KV | None = None, spare: int = 0
+    ) -> Rows:
+        """Lay what follows the trunk side by side, ending in the same column.
+
+        Args:
+            parts: of each row, in order.
+            shape: of the keys and values.
+            room: columns that may follow.
+            trunk: what all rows begin with.
+            spare: copies of rows that may follow (`with_copies`).
+        """
         lengths = [sum(kv.tokens for kv in row) for row in parts]
         filled = max(lengths)
-        buffer = shape.empty(len(parts), filled + room)
+        whole = shape.empty(len(parts) + spare, filled + room)
+        buffer = KV(*(t[:, : len(parts)] for t in whole)) if spare else whole
         real = torch.zeros(len(parts), filled + room, dtype=torch.bool, device=shape.device)
         for n, row in enumerate(parts):
             at = filled - lengths[n]
             real[n, at:filled] = True
-            buffer.keys[:, n, :, :at] = 0
-            buffer.values[:, n, :, :at] = 0
+            if at:
+                buffer.keys[:, n, :, :at] = 0
+                buffer.values[:, n, :, :at] = 0
             for kv in row:
                 buffer.keys[:, n, :, at : at + kv.tokens] = kv.keys
                 buffer.values[:, n, :, at : at + kv.tokens] = kv.values
                 at += kv.tokens
-        return cls(buffer, real, filled, trunk)
+        return cls(buffer, real, filled, trunk, whole)
 
     @classmethod
     def stack(cls, batches: Sequence[Rows]) -> Rows:
@@ -119,6 +133,22 @@ class Rows:
 
     def __len__(self) -> int:
         return self.real.shape[0]
+
+    def with_copies(self, rows: Sequence[int], room: int) -> Rows:
+        """Return all rows, and behind them copies of the named ones, with room for `room` more columns.
+
+        Where the buffer was made for it, only the copies are copied.
+        """
+        count, columns = len(self) + len(rows), self.real.shape[1]
+        if self.whole.keys.shape[1] < count or columns < self.filled + room:
+            return self.take([*range(len(self)), *rows], room)
+        used, index = slice(0, self.filled), torch.tensor(rows, dtype=torch.long, device=self.real.device)
+        buffer = KV(*(t[:, :count] for t in self.whole))
+        if rows:
+            for t in buffer:
+                t[:, len(self) :, :, used] = t[:, index, :, used]
+        real = torch.cat([self.real, self.real[index]])
+        return Rows(buffer, real, self.filled, self.trunk)
 
     def take(self, rows: Sequence[int], room: int) -> Rows:
         """Return the named rows (also several times) with room for `room` more columns than now."""
@@ -155,10 +185,14 @@ class Rows:
         layers = [layer(self, k) for k in range(self.buffer.keys.shape[0])]
         return Cache(layers=layers)
 
-    def read(self, row: int, start: int) -> KV:
-        """Return a copy of the tokens of a row (the trunk's count) from its `start`-th on."""
-        columns = self.real[row, : self.filled].nonzero()[:, 0][max(0, start - self.trunk_tokens) :]
-        own = KV(self.buffer.keys[:, row][:, :, columns], self.buffer.values[:, row][:, :, columns])
+    def read(self, row: int, start: int, stop: int) -> KV:
+        """Return a copy of the tokens of a row (the trunk's count) from its `start`-th to its last, the `stop`-th."""
+        first = self.filled - (stop - max(start, self.trunk_tokens))
+        if bool(self.real[row, first : self.filled].all()):  # no gap among them
+            own = KV(*(t[:, row, :, first : self.filled].clone() for t in self.buffer))
+        else:
+            columns = self.real[row, : self.filled].nonzero()[:, 0][max(0, start - self.trunk_tokens) :]
+            own = KV(*(t[:, row][:, :, columns] for t in self.buffer))
         if self.trunk is None or start >= self.trunk_tokens:
             return own
         return join([self.trunk.part(start, self.trunk_tokens), own])

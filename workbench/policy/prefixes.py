@@ -22,6 +22,8 @@ class KV(NamedTuple):
 
     def part(self, start: int, stop: int) -> KV:
         """Return tokens [start, stop), without copying."""
+        if start == 0 and stop == self.tokens:
+            return self
         return KV(self.keys[:, :, start:stop], self.values[:, :, start:stop])
 
     def clone(self) -> KV:

@@ -70,7 +70,7 @@ def draw(logprobs: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     Returns:
         [B] int64; never a token of probability 0.
     """
-    cumulative = logprobs.double().exp().cumsum(-1)
+    cumulative = logprobs.double().exp().cumsum_(-1)
     target = uniform.to(cumulative)[:, None] * cumulative[:, -1:]
     token = torch.searchsorted(cumulative, target, right=True)[:, 0]
     beyond = token >= logprobs.shape[-1]  # the product was rounded up to the total

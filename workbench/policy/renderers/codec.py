@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
+
+REMEMBERED = 8192
+"""Answers a codec keeps; then it begins anew."""
 
 
 def byte_alphabet() -> dict[str, int]:
@@ -33,14 +36,31 @@ class Codec:
     def __init__(self, tokenizer: Any):
         self.tokenizer = tokenizer
         self._bytes: dict[int, bytes] = {}
+        self._seen: dict[Any, Any] = {}  # a group says the same many times
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Tokenise a text as it stands; `special` reads spelled-out control tokens as such (templates only)."""
+        return list(self._once(("encode", text, special), lambda: self._encode(text, special)))
+
+    def _encode(self, text: str, special: bool) -> tuple[int, ...]:
         encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=not special)
-        return list(encoded["input_ids"])
+        return tuple(encoded["input_ids"])
+
+    def _once(self, asked: tuple[Any, ...], answer: Callable[[], Any]) -> Any:
+        """Return what is known of a question, or find it out; the tokenizer does not change."""
+        found = self._seen.get(asked)
+        if found is None:
+            if len(self._seen) >= REMEMBERED:
+                self._seen.clear()
+            found = self._seen[asked] = answer()
+        return found
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of tokens, control tokens spelled out; broken characters become U+FFFD."""
+        ids = tuple(ids)
+        return self._once(("decode", ids), lambda: self._decode(ids))
+
+    def _decode(self, ids: tuple[int, ...]) -> str:
         return self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
     def pieces(self, ids: Sequence[int]) -> tuple[str, ...]:
@@ -48,7 +68,8 @@ class Codec:
 
         A character that spans several tokens stands at the last of them; the others have "".
         """
-        return self._byte_pieces(ids) if self.is_byte_level else self._grown_pieces(ids)
+        ids, find = tuple(ids), self._byte_pieces if self.is_byte_level else self._grown_pieces
+        return self._once(("pieces", ids), lambda: find(ids))
 
     def _byte_pieces(self, ids: Sequence[int]) -> tuple[str, ...]:
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
