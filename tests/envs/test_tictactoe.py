@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from itertools import product
 
 import pytest
+import torch
 
+from workbench import policy, recipes, rollout
 from workbench.envs.tictactoe import FREE, TicTacToe, free_cells, move_values, over, problem_of, put, value
+from workbench.policy import Settings, tiny_tokenizer
+from workbench.search import play_candidates
+from workbench.train.warm_start import demonstrations
 from workbench.trajectory import Message, ToolCall
 
 GRID = [(r, c) for r in range(3) for c in range(3)]
@@ -129,3 +135,43 @@ def test_knobs_out_of_range():
             TicTacToe(**knobs)
     tasks = TicTacToe(opening=0).tasks("train", 5)
     assert {task.data["board"] for task in tasks} == {FREE * 9}
+
+
+# ------------------------------------------------------------------------------------------------- a real policy
+
+
+def test_the_demonstrations_are_those_the_shipped_start_was_made_on():
+    """If this changes, the command in `datasets/tiny/README.md` no longer makes the shipped weights: say so there."""
+    made = demonstrations("tictactoe", tiny_tokenizer.load(), 12, 0.4, 0, (4,))
+    told = repr([(e.ids, [int(w) for w in e.weights]) for e in made])
+    assert hashlib.sha256(told.encode()).hexdigest()[:16] == "da8108ab85fab745"
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return policy.load("tiny@tictactoe", tools=TicTacToe().tools)
+
+
+def test_tiny_plays_and_both_variants_of_vpr_credit_its_turns(tiny):
+    """The card has the shares and their intervals; here wide margins around them."""
+    env = TicTacToe()
+    settings = Settings(max_new_tokens=16)
+    played = rollout.play(tiny, env, env.tasks("test", 8), size=8, settings=settings)
+    batch = played.batch()
+    turns = batch.count("turn")
+    assert 8 <= sum(t.outcome == 1.0 for t in played) <= 48
+    assert float(batch["malformed"].values.sum()) < 0.05 * turns and float(batch["illegal"].values.sum()) < 0.4 * turns
+    assert 0.3 < float(batch["oracle_on_path"].values.mean()) < 0.85
+    credit = recipes.vpr_turns(oracle="oracle_value", kl=0.0).credit(batch)
+    assert bool(credit.known.all()) and len(credit.values) == batch.count("token")
+    first = batch.turn_index == 0
+    reward = batch["oracle_value"].values[first]
+    expected = (reward - reward.mean()) / (reward.std(correction=0) + 1e-8)
+    by_turn = recipes.vpr_turns(oracle="oracle_value", kl=0.0).credit(batch, to="turn").values
+    torch.testing.assert_close(by_turn[first], expected)
+
+    drawn = play_candidates(tiny, env, env.tasks("test", 4), count=4, settings=settings)
+    credit = recipes.vpr_states(oracle="oracle_value", kl=0.0).credit(drawn.batch(), to="turn")
+    assert 0 < int(credit.known.sum()) < len(drawn)
+    played_on = [t for t in drawn if t.stop_reason == "candidate: played"]
+    assert len(played_on) > 4 and float(credit.values[credit.known].mean()) == pytest.approx(0, abs=1e-9)
