@@ -59,11 +59,12 @@ def seg_mean(x: Tensor, key: Tensor, size: int, known: Tensor | None = None, wei
     Values are shifted by the largest of their segment first, so equal values have exactly that mean: no rounding noise
     that a later division by a tiny spread could blow up. Carries gradients.
     """
-    top = seg_max(x.detach(), key, size, known)
-    shifted = x - _gathered(top, key)
-    mass = torch.ones_like(x) if weights is None else weights.to(x.dtype)
-    total = seg_sum(mass, key, size, known)
-    return top + seg_sum(shifted * mass, key, size, known) / torch.where(total == 0, torch.ones_like(total), total)
+    key, x, *mass = _used(key, known, x, *([] if weights is None else [weights.to(x.dtype)]))
+    top = seg_max(x.detach(), key, size)
+    shifted = x - top[key]
+    total = seg_sum(mass[0], key, size) if mass else torch.bincount(key, minlength=size).to(x.dtype)
+    above = seg_sum(shifted * mass[0] if mass else shifted, key, size)
+    return top + above / torch.where(total == 0, torch.ones_like(total), total)
 
 
 def seg_var(
@@ -77,9 +78,10 @@ def seg_var(
         mean: what `seg_mean` gave, if it is there already.
     """
     mean = seg_mean(x, key, size, known) if mean is None else mean
-    gap = x - _gathered(mean, key)
-    count = seg_count(key, size, known)
-    var = seg_sum(gap * gap, key, size, known) / (count - ddof).clamp_min(1).to(x.dtype)
+    key, x = _used(key, known, x)
+    gap = x - mean[key]
+    count = torch.bincount(key, minlength=size)
+    var = seg_sum(gap * gap, key, size) / (count - ddof).clamp_min(1).to(x.dtype)
     return torch.where(count <= ddof, torch.zeros_like(var), var)
 
 
@@ -190,10 +192,15 @@ def _scan_rows(x: Tensor, factor: Tensor, ends: Tensor, lengths: Tensor, longest
         table = x.view(runs, longest).t().contiguous()
         factors = factor[:1].expand(longest) if same else factor.view(runs, longest).t().contiguous()
         return torch.stack(_rows_up(table.unbind()[::-1], factors.unbind()[::-1])[::-1]).t().reshape(-1)
-    run = repeat(torch.arange(runs), lengths)
-    cell = (ends[run] - torch.arange(len(x))) * runs + run
-    xs, fs = (v.new_zeros(longest * runs).index_put((cell,), v).view(longest, runs).unbind() for v in (x, factor))
+    cell = repeat(ends * runs + torch.arange(runs), lengths) - torch.arange(len(x)) * runs
+    xs = _table(x, cell, longest, runs)
+    fs = factor[:1].expand(longest).unbind() if same else _table(factor, cell, longest, runs)
     return torch.stack(_rows_up(xs, fs)).view(-1)[cell]
+
+
+def _table(v: Tensor, cell: Tensor, rows: int, columns: int) -> tuple[Tensor, ...]:
+    """Rows of a table that has the values at the given cells and 0 elsewhere."""
+    return v.new_zeros(rows * columns).index_put((cell,), v).view(rows, columns).unbind()
 
 
 def _rows_up(xs: Sequence[Tensor], fs: Sequence[Tensor]) -> list[Tensor]:
@@ -209,22 +216,16 @@ def next_known(x: Tensor, known: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         (values [n], known [n]); a unit with no known one after it stays unknown.
     """
-    index = torch.where(known, torch.arange(len(x)), torch.full((len(x),), -1))
-    source = _carry_backward(index, key)
-    return torch.where(source >= 0, x[source.clamp_min(0)], x), source >= 0
+    n = len(x)
+    if bool(known.all()):
+        return x, known
+    marked = torch.where(known, torch.arange(n), torch.full((n,), n))
+    nearest = torch.cummin(marked.flip(0), 0).values.flip(0)  # at or after each unit, of whatever segment
+    there = nearest <= repeat(*_runs(key))
+    return torch.where(there, x[nearest.clamp_max(n - 1)], x), there
 
 
 def previous_known(x: Tensor, known: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
     """Give every unknown unit the value of the previous known one of its segment; see `next_known`."""
     values, there = next_known(x.flip(0), known.flip(0), key.flip(0))
     return values.flip(0), there.flip(0)
-
-
-def _carry_backward(index: Tensor, key: Tensor) -> Tensor:
-    """Index of the nearest marked unit at or after each one in its run; -1 if there is none."""
-    n = len(index)
-    if n == 0:
-        return index
-    marked = torch.where(index >= 0, index, torch.full_like(index, n)).flip(0)
-    nearest = torch.cummin(marked, 0).values.flip(0)
-    return torch.where(nearest <= repeat(*_runs(key)), nearest, torch.full_like(nearest, -1))

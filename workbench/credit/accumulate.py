@@ -31,7 +31,8 @@ def _scan(credit: Credit, owner: Tensor, factor: Tensor, gap: Gap) -> Tensor:
         return backward_scan(credit.values, owner, factor)
     use = torch.nonzero(credit.known).flatten()
     out = credit.values.clone()
-    out[use] = backward_scan(credit.values[use], owner[use], factor[use])
+    some = factor[:1].expand(len(use)) if factor.stride() == (0,) else factor[use]  # one number stays one
+    out[use] = backward_scan(credit.values[use], owner[use], some)
     return out
 
 
@@ -39,7 +40,7 @@ def _reward_to_go(credit: Credit, batch: Batch, gamma: Number, gap: Gap, rescale
     owner = batch.up(credit.level, "trajectory")
     y = _scan(credit, owner, _factors(gamma, batch, credit.level, len(credit)), gap)
     if rescale == "sqrt_terms":
-        terms = backward_scan(credit.known.to(torch.float64), owner, torch.ones_like(y))
+        terms = backward_scan(credit.known.to(torch.float64), owner, torch.ones((), dtype=torch.float64).expand(len(y)))
         y = y / torch.sqrt(terms.clamp_min(1.0))
     return replace(credit, values=torch.where(credit.known, y, credit.values))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Any, NamedTuple
 
 import torch
@@ -272,9 +273,8 @@ class Combine(Node):
         levels = [credit.level for credit in credits]
         if len(set(levels)) > 1:
             raise ValueError(f"{self.name}: branches end on different levels {levels}; end each with spread(...)")
-        known = torch.stack([credit.known for credit in credits])
-        values = self.fn(batch, *credits, **dict(self.params))
-        out = Credit(values, levels[0], known.all(0) if self.unknown == "any" else known.any(0))
+        known = reduce(torch.logical_and if self.unknown == "any" else torch.logical_or, [c.known for c in credits])
+        out = Credit(self.fn(batch, *credits, **dict(self.params)), levels[0], known)
         for credit in credits:
             for i, reason in enumerate(credit.reasons):
                 out = out.drop(credit.dropped == i + 1, reason)  # type: ignore[arg-type]

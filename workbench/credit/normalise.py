@@ -31,10 +31,11 @@ def _alone(credit: Credit, key: Tensor, size: int) -> Tensor:
     return credit.known & (_gather(seg_count(key, size, credit.known), key, 1) <= 1)
 
 
-def _finish(credit: Credit, values: Tensor, alone: Tensor, kept: Tensor, singleton: Singleton) -> Credit:
-    """Give lone units what the rule says; unknown units keep their value and stay unknown."""
-    lone = {"zero": torch.zeros_like(values), "keep": kept, "drop": torch.zeros_like(values)}[singleton]
-    values = torch.where(credit.known, torch.where(alone, lone, values), credit.values)
+def _finish(credit: Credit, values: Tensor, alone: Tensor, singleton: Singleton, divisor: float = 1.0) -> Credit:
+    """Give lone units what the rule says ("keep": x / divisor); unknown units keep their value and stay unknown."""
+    lone = credit.values / divisor if singleton == "keep" else 0.0
+    values = torch.where(alone, lone, values)
+    values = torch.where(credit.known, values, credit.values)
     out = replace(credit, values=values)
     return out.drop(alone, ALONE) if singleton == "drop" else out
 
@@ -62,7 +63,7 @@ def _center(
         mean = _others_mean(x, key, size, credit.known, mass)
     else:
         mean = _gather(seg_mean(x, key, size, credit.known, mass), key, 0.0)
-    return _finish(credit, x - mean, _alone(credit, key, size), credit.values, singleton)
+    return _finish(credit, x - mean, _alone(credit, key, size), singleton)
 
 
 def center(
@@ -113,7 +114,7 @@ def _scale(
         var = seg_var(credit.values, key, size, credit.known, ddof)
         divisor = _gather(_divisor(var, eps, eps_root, least), key, 1.0)
     y = credit.values / divisor
-    return _finish(credit, y, _alone(credit, key, size), credit.values / (1.0 + eps), singleton)
+    return _finish(credit, y, _alone(credit, key, size), singleton, 1.0 + eps)
 
 
 def scale(
@@ -166,7 +167,7 @@ def _zscore(
         alone = _alone(credit, wide, wide_size) & few
     else:
         alone = _alone(credit, key, size)
-    return _finish(credit, y, alone, credit.values / (1.0 + eps), singleton)
+    return _finish(credit, y, alone, singleton, 1.0 + eps)
 
 
 def _standard(credit: Credit, key: Tensor, size: int, ddof: int, eps: float, eps_root: float, least: float) -> Tensor:

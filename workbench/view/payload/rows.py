@@ -164,8 +164,11 @@ def turn_arrays(credit: Coded, batch: Batch) -> tuple[list[float | None], list[s
     """Return value and status of every turn of the batch, as `Placed.turn` gives them, in a few passes."""
     placed, turns = Placed(credit, batch), batch.count("turn")
     if not placed.fine:
-        cells = [placed.turn(k) for k in range(turns)]
-        return [c.value for c in cells], [c.status for c in cells]
+        rows = placed.rows.clip(0)
+        letters = np.where(placed.rows >= 0, credit.status[rows], "u") if len(credit.status) else np.full(turns, "u")
+        numbers = credit.values[rows] if len(credit.values) else np.full(turns, np.nan)
+        there = (letters != "u") & np.isfinite(numbers)
+        return [v if t else None for v, t in zip(numbers.tolist(), there.tolist(), strict=True)], letters.tolist()
     status = np.where(placed.rows >= 0, credit.status[placed.rows], "u") if len(credit.status) else np.full(0, "u")
     values = credit.values[placed.rows] if len(credit.values) else np.zeros(0)
     letter = np.full(turns, "u")
