@@ -43,3 +43,10 @@ def credit_map(rollouts: Any, trajectory: int | str) -> Any:
     from workbench import view
 
     return view.CreditMap(rollouts, trajectory, view.payload.training_credit(rollouts))
+
+
+def chart_style() -> Any:
+    """Return the colours, greys and MIME type that all charts share: `MIME`, `INK`, `GRID`, `HUES`."""
+    from workbench import view
+
+    return view.figure
