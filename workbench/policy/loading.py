@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -22,9 +22,11 @@ def load(
     tools: Sequence[Tool] = (SEARCH, ANSWER),
     device: str = "cpu",
     dtype: str | torch.dtype = "float32",
+    engine: Literal["hf", "vllm"] = "hf",
     script: Script | Sequence[Sequence[int]] | None = None,
     reuse: bool = True,
-    cache_bytes: int = 1 << 30,
+    cache_bytes: int | None = None,
+    max_length: int = 2048,
 ) -> Policy:
     """Load a policy.
 
@@ -37,9 +39,12 @@ def load(
         tools: what the agent may call (`env.tools`).
         device: "cpu", "cuda" ...
         dtype: of the weights; float32 is exact, "bfloat16" is half the memory and faster where the machine has it.
+        engine: "hf" samples in this process and can be trained; "vllm" samples faster where many rollouts are played at
+            once (see `VLLMEngine`; it takes seconds to start, and `policy.engine.close()` frees its memory).
         script: what a scripted engine says.
-        reuse: keep keys and values of prefixes (see `HFEngine`).
-        cache_bytes: memory for them.
+        reuse: keep keys and values of prefixes (see `HFEngine`; vLLM always does).
+        cache_bytes: memory for them; None is 1 GiB, and what `VLLMEngine` says for vLLM.
+        max_length: most tokens of a sequence, with vLLM alone: it makes room for them.
 
     Returns:
         Policy(name, engine, renderer).
@@ -47,11 +52,51 @@ def load(
     Example:
         >>> policy = load("smollm2", shots=env.shots, tools=env.tools)      # doctest: +SKIP
     """
+    if engine not in ("hf", "vllm"):
+        raise ValueError(f"expected engine 'hf' or 'vllm', got {engine!r}")
+    if engine == "vllm":
+        return _with_vllm(str(name), renderer, shots, tools, device, _dtype(dtype), cache_bytes, max_length)
     model, tokenizer = _parts(str(name), device, _dtype(dtype))
+    made = _rendering(str(name), renderer, tokenizer, shots, tools, eos_ids(model))
+    return Policy(str(name), _engine(model, script, reuse, cache_bytes or 1 << 30), made)
+
+
+def _rendering(
+    name: str,
+    renderer: str | Renderer | None,
+    tokenizer: Any,
+    shots: Sequence[Shot],
+    tools: Sequence[Tool],
+    ends: Sequence[int],
+) -> Renderer:
+    """Return the renderer that was given, or the one that was named; a tiny policy is shown no examples."""
     how = renderer or "plain"
-    shown = () if _is_tiny(str(name)) else shots
-    made = make_renderer(how, tokenizer, shown, tools, eos_ids(model)) if isinstance(how, str) else how
-    return Policy(str(name), _engine(model, script, reuse, cache_bytes), made)
+    shown = () if _is_tiny(name) else shots
+    return make_renderer(how, tokenizer, shown, tools, ends) if isinstance(how, str) else how
+
+
+def _with_vllm(
+    name: str,
+    renderer: str | Renderer | None,
+    shots: Sequence[Shot],
+    tools: Sequence[Tool],
+    device: str,
+    dtype: torch.dtype,
+    cache_bytes: int | None,
+    max_length: int,
+) -> Policy:
+    from workbench.policy import tiny_tokenizer
+    from workbench.policy.vllm import VLLMEngine
+    from workbench.policy.vllm_folder import ends_in, folder_of
+
+    if name == "scripted":
+        raise ValueError("a scripted policy has no model for vLLM to serve; leave engine='hf'")
+    folder = folder_of(name)
+    tokenizer = tiny_tokenizer.load() if _is_tiny(name) else _pretrained("AutoTokenizer", str(folder))
+    made = _rendering(name, renderer, tokenizer, shots, tools, ends_in(folder))
+    memory_gb = None if cache_bytes is None else cache_bytes / 1e9
+    engine = VLLMEngine(folder, dtype=dtype, device=device, memory_gb=memory_gb, max_length=max_length)
+    return Policy(name, engine, made)
 
 
 def eos_ids(model: Any) -> tuple[int, ...]:

@@ -86,7 +86,7 @@ class VLLMEngine:
         vllm_core.require_vllm(device)
         _check_process()
         start = vllm_core.Start(self.folder, self.dtype, self.positions, memory, max_rows, tensor_parallel)
-        self._pump = Pump(lambda: vllm_core.build(start), version)
+        self._pump = Pump(lambda: vllm_core.build(start), vllm_core.shut_down, version)
         self._finalizer = weakref.finalize(self, Pump.close, self._pump)
 
     @property

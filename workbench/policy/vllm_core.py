@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,7 @@ def build(start: Start) -> Any:
         on_cpu = current_platform.is_cpu()
         if on_cpu:
             _do_not_compile_ranks()
+            _let_it_look_through_modules()
         arguments = EngineArgs(
             model=str(start.folder.path),
             dtype=str(start.dtype).removeprefix("torch."),
@@ -151,6 +153,30 @@ def _do_not_compile_ranks() -> None:
     from vllm.v1.sample import sampler
 
     sampler.batched_count_greater_than = lambda logprobs, chosen: (logprobs >= chosen).sum(-1)
+
+
+def _let_it_look_through_modules() -> None:
+    """Mend vLLM's search for kernels, which reads the namespace of every object of every module that is loaded.
+
+    An object may answer for anything it is asked, its namespace included: llvmlite's library does, which comes with
+    numba and so with the retriever of the worlds.
+    """
+    from vllm.triton_utils import dispatcher
+
+    def namespace(value: Any) -> Mapping[str, Any]:
+        found = vars(value)
+        return found if isinstance(found, (dict, MappingProxyType)) else {}
+
+    dispatcher.vars = namespace  # the module's own name for the built-in
+
+
+def shut_down(engine: Any) -> None:
+    """Let go of workers, memory and process group, so that another engine can start in this process."""
+    from vllm.distributed.parallel_state import destroy_distributed_environment, destroy_model_parallel
+
+    engine.engine_core.shutdown()
+    destroy_model_parallel()
+    destroy_distributed_environment()
 
 
 # -- new weights ------------------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,50 @@ def read_folder(path: str | Path) -> Folder:
     )
 
 
+def folder_of(name: str) -> Path:
+    """Return the Hugging Face folder of a policy by name: what an engine in another process is started from.
+
+    Args:
+        name: "smollm2", "tiny", "tiny@<world>" (both are put into the user's cache once), a folder, or a Hugging Face
+            id (downloaded).
+    """
+    from workbench.policy import smollm2
+
+    kind, *world = name.split("@")
+    if kind == "tiny":
+        return _tiny_folder(*world or ["chain"])
+    if name == "smollm2":
+        return smollm2.fetch()
+    if Path(name).expanduser().is_dir():
+        return Path(name).expanduser()
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name))
+    except (OSError, ValueError) as error:
+        raise OSError(
+            f"no model under {name!r}: expected 'smollm2', 'tiny', 'tiny@<world>', a folder, or a Hugging Face id that "
+            f"can be reached from here ({error})"
+        ) from error
+
+
+def _tiny_folder(world: str) -> Path:
+    """Write a shipped warm start as a folder, unless it is there."""
+    from workbench.policy import smollm2, tiny, tiny_tokenizer
+
+    model, _ = tiny.load(world)  # also checks the name and the weights
+    target = smollm2.cache_root() / "tiny" / f"{world}-{tiny.SHA256[world][:16]}"
+    if not target.is_dir():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as work:
+            made = Path(work) / "made"
+            model.save_pretrained(made)
+            tiny_tokenizer.load().save_pretrained(made)
+            with suppress(OSError):  # another process was faster
+                made.rename(target)
+    return target
+
+
 def weights_in(folder: Path) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a folder's weights by name, without reading them."""
     from safetensors import safe_open
@@ -69,6 +115,13 @@ def weights_in(folder: Path) -> dict[str, tuple[int, ...]]:
             names = opened.keys()
             shapes.update({name: tuple(opened.get_slice(name).get_shape()) for name in names})
     return shapes
+
+
+def ends_in(folder: Path) -> tuple[int, ...]:
+    """Return the tokens a model ends a turn with, as its generation config lists them: none, one or several."""
+    file = folder / "generation_config.json"
+    found = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id") if file.is_file() else None
+    return () if found is None else tuple(found) if isinstance(found, list) else (found,)
 
 
 def kv_bytes(folder: Folder, dtype: torch.dtype, tokens: int) -> int | None:

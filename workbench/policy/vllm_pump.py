@@ -38,13 +38,14 @@ class Pump:
 
     Args:
         build: makes the engine; called in the thread, because threads of a CPU kernel belong to who started them.
+        end: lets go of it; called in the thread.
         version: of the weights it starts with; whoever changes them in `alone` raises it.
 
     Raises:
         Exception: what `build` raises.
     """
 
-    def __init__(self, build: Callable[[], Any], version: int = 0):
+    def __init__(self, build: Callable[[], Any], end: Callable[[Any], None], version: int = 0):
         self.version = version
         self._inbox: queue.SimpleQueue[_Ask | _Alone | None] = queue.SimpleQueue()
         self._waiting: deque[_Ask | _Alone] = deque()
@@ -53,7 +54,7 @@ class Pump:
         self._over: BaseException | None = None
         self._lock = threading.Lock()
         ready: Future[None] = Future()
-        self._thread = threading.Thread(target=self._live, args=(build, ready), daemon=True, name="vllm")
+        self._thread = threading.Thread(target=self._live, args=(build, end, ready), daemon=True, name="vllm")
         self._thread.start()
         ready.result()
 
@@ -88,7 +89,7 @@ class Pump:
 
     # -- in the thread -------------------------------------------------------------------------------------------
 
-    def _live(self, build: Callable[[], Any], ready: Future[None]) -> None:
+    def _live(self, build: Callable[[], Any], end: Callable[[Any], None], ready: Future[None]) -> None:
         try:
             engine = build()
         except BaseException as error:
@@ -106,7 +107,7 @@ class Pump:
             over = error
         finally:
             self._end(over)
-            _shut_down(engine)
+            end(engine)
 
     def _take(self, engine: Any) -> bool:
         """Take jobs as far as the engine can; wait for one if it has nothing to do. False: it is over."""
@@ -179,12 +180,3 @@ def _settle(future: Future[Any], work: Callable[[Any], Any], engine: Any) -> Non
         future.set_result(work(engine))
     except BaseException as error:
         future.set_exception(error)
-
-
-def _shut_down(engine: Any) -> None:
-    """Let go of the workers and of the process group, so that another engine can start in this process."""
-    engine.engine_core.shutdown()
-    from vllm.distributed.parallel_state import destroy_distributed_environment, destroy_model_parallel
-
-    destroy_model_parallel()
-    destroy_distributed_environment()
