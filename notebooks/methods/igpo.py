@@ -177,7 +177,7 @@ harm = page.hand(
     turn={"gold_logprob": [[None], [math.log(0.05), None], [math.log(0.06), math.log(0.02), None]]},
     rollout={"gold_logprob_start": [math.log(0.2)] * 3, "outcome": [0.0, 0.0, 0.0]},
 )
-said = page.rows_of(paper.credit(harm, to="turn"), harm)
+said = page.turns(paper, harm)
 did = ["answers at once", "one harmful search, then answers", "two harmful searches, then answers"]
 display(page.table(["rollout", "what it did", "credit by turn"], [[i, did[i], page.line(said[i])] for i in range(3)]))
 early.reveal("+" if said[0][0] > 0 else "-")
@@ -187,7 +187,7 @@ early.reveal("+" if said[0][0] > 0 else "-")
 # from this learns to search less. Does it happen? On the rollouts above:
 
 # %%
-alone = page.rows_of(igpo(gamma=0.0).credit(batch, to="turn"), batch)  # each turn's own reward, in the pool's units
+alone = page.turns(igpo(gamma=0.0), batch)  # each turn's own reward, in the pool's units
 wrong = [i for i, t in enumerate(rollouts) if t.outcome == 0.0]
 praised = sum((alone[i][-1] or 0.0) > 0 for i in wrong)
 page.markdown(
@@ -207,7 +207,7 @@ faint = page.hand(
     rollout={"gold_logprob_start": [math.log(1e-6)] * 2, "outcome": [1.0, 0.0]},
 )
 forms = [igpo(gamma=0.0), igpo(gamma=0.0, gain="logprob", norm="separate")]
-both = [page.rows_of(form.credit(faint, to="turn"), faint) for form in forms]
+both = [page.turns(form, faint) for form in forms]
 page.table(
     ["rollout", "its search, in probabilities", "in log-probabilities, pools apart"],
     [[i, *(page.number(rows[i][0]) for rows in both)] for i in range(2)],

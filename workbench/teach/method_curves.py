@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -119,10 +120,13 @@ def continue_live(policy: Policy, env: Environment, recipe: Recipe, updates: int
         seed: of tasks and samples.
     """
     plan = Plan(steps=updates, groups=2, size=4, rate=2e-4, seed=seed)
-    _, rows = train(policy, env, recipe, plan, progress=_quiet)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        _, rows = train(policy, env, recipe, plan, progress=_quiet)
     lines = [[row["step"], *(_cell(row[name]) for name in WATCHED)] for row in rows]
     note = f"{updates} updates of {plan.groups * plan.size} rollouts: that the loop runs, and no more than that."
-    return markdown(f"{table(['update', *WATCHED.values()], lines).data}\n\n{note}")
+    alarms = "".join(f"\n- alarm: {one.message}" for one in said if one.category is RuntimeWarning)
+    return markdown(f"{table(['update', *WATCHED.values()], lines).data}\n\n{note}\n{alarms}")
 
 
 def _cell(value: float | None) -> str:

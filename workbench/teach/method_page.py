@@ -159,6 +159,11 @@ def rows_of(credit: Credit, batch: Batch) -> list[list[float | None]]:
     return out
 
 
+def turns(recipe: Recipe, batch: Batch) -> list[list[float | None]]:
+    """Return a recipe's credit of every turn, a row a rollout; None is unknown."""
+    return rows_of(recipe.credit(batch, to="turn"), batch)
+
+
 def agrees(mine: Rows, recipe: Recipe, batch: Batch, tolerance: float = 1e-4) -> Any:
     """Lay a hand computation beside the library's credit, turn by turn.
 
@@ -170,7 +175,7 @@ def agrees(mine: Rows, recipe: Recipe, batch: Batch, tolerance: float = 1e-4) ->
     Raises:
         AssertionError: they differ; says where.
     """
-    library = rows_of(recipe.credit(batch, to="turn"), batch)
+    library = turns(recipe, batch)
     lines, gap = [], 0.0
     for i, (ours, theirs) in enumerate(zip(mine, library, strict=True)):
         for t, (a, b) in enumerate(zip(ours, theirs, strict=True)):
@@ -180,7 +185,8 @@ def agrees(mine: Rows, recipe: Recipe, batch: Batch, tolerance: float = 1e-4) ->
             lines.append([i, batch.groups[int(batch.trajectory_group[i])], t, number(a), number(b)])
     head = ["rollout", "question", "turn", "by hand", f"`{recipe.name}`"]
     shown = table(head, lines)
-    return markdown(f"{shown.data}\n\nLargest difference: {gap:.0e}.")
+    said = f"Largest difference: {gap:.0e}." if gap else "No difference."
+    return markdown(f"{shown.data}\n\n{said}")
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -1,0 +1,195 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # DAPO: leave out what teaches nothing
+#
+# **GRPO, with four changes: questions whose outcomes are all equal are left out and others sampled in their place; the
+# clip is wider above than below; the mean is over all tokens; and answers that are too long lose a little.**
+
+# %% tags=["parameters"]
+SEED = 5
+
+# %%
+from IPython.display import display
+
+from workbench import compare, envs, policy
+from workbench.policy import Settings
+from workbench.recipes import dapo
+from workbench.rollout import play
+from workbench.teach import method_curves, predict
+from workbench.teach import method_page as page
+from workbench.teach.methods import dapo as check
+from workbench.view import Ribbons
+
+env = envs.load("facet", items=8, clues=2)
+player = policy.load("tiny@facet")  # a million parameters, at its shipped warm start
+paper = dapo()
+
+# %% [markdown]
+# ## 1. Quick facts
+
+# %%
+page.facts(paper, policy=player)
+
+# %% [markdown]
+# ## 2. The equation
+#
+# $$A_i = \frac{R_i - \bar R}{s + \epsilon} \;\text{ if the question\'s outcomes differ, else left out}, \qquad
+# \text{loss} = \frac{\sum_i \sum_t \ell_{i,t}}{\sum_i n_i}, \qquad r \in [1 - 0.2,\, 1 + 0.28]$$
+#
+# Left out is not 0: what is left out is not in the denominator either. `refill` tells a loop to sample again.
+
+# %%
+paper
+
+# %% [markdown]
+# ## 3. By hand
+#
+# Three questions: one varied, one always solved, one never.
+
+# %%
+outcome = [1.0, 0.0, 1.0, 1.0, 0.0, 0.0]
+question = ["a", "a", "b", "b", "c", "c"]
+solved_twice = predict("Question b is solved both times. What is its credit: a number, or unknown?", None)
+
+# %%
+mine = [[1 / 2**0.5], [-1 / 2**0.5], [None], [None], [None], [None]]
+small = page.hand(question, rollout={"outcome": outcome}, turns=[1] * 6)
+display(page.agrees(mine, paper, small))
+solved_twice.reveal("unknown")
+
+# %% [markdown]
+# GRPO gives the last four a known 0. DAPO gives them no credit at all: in the drawn recipe that is `drop`, and the
+# reason is kept. In the loss the difference is the denominator.
+#
+# ## 4. On real rollouts
+
+# %%
+questions = env.tasks("test", 6, seed=SEED)
+rollouts = play(player, env, questions, size=4, settings=Settings(max_new_tokens=24), seed=SEED, run="dapo")
+batch = rollouts.batch()
+print(f"{len(rollouts)} rollouts, {batch.count('turn')} turns")
+page.table(["question", "outcomes"], [[g.id, [t.outcome for t in g]] for g in rollouts.groups])
+
+# %%
+solved = next(t for g in rollouts.groups for t in g if t.outcome == 1.0 and min(x.outcome for x in g) == 0.0)
+Ribbons(rollouts, solved.id, paper)
+
+# %%
+credit = paper.credit(batch, to="turn")
+why = ", ".join(credit.reasons) or "nothing left out"
+page.markdown(f"Of {len(credit)} turns {int(credit.known.sum())} have credit; the others: {why}.")
+
+# %%
+page.promises(paper, batch)
+
+# %% [markdown]
+# ## 5. Where it fails
+#
+# **Resampling costs what it saves.** If most questions collapse, a step samples many for one that counts; the share
+# left out is what is paid for and thrown away. For a success rate $p$ and groups of $G$, a question is left out with
+# probability $p^G + (1-p)^G$:
+
+# %%
+rows = [[f"{p:.0%}", *(f"{compare.forecast(p, size):.0%}" for size in (4, 8, 16))] for p in (0.05, 0.2, 0.5, 0.9)]
+page.table(["success rate", "left out, groups of 4", "of 8", "of 16"], rows)
+
+# %% [markdown]
+# **The filter looks at outcomes alone.** A method that rewards turns could still learn from a question that nobody
+# solved; with this filter in front of it, it never sees one.
+#
+# **Long rollouts decide.** The mean over all tokens gives a rollout of 200 tokens ten times the say of one of 20.
+#
+# ## 6. The paper and its code
+#
+# What runs here is the paper's; the long-answer penalty is off unless a length is given. With one, on two right
+# answers of 10 and 60 tokens and a wrong one:
+
+# %%
+lengths = page.hand(["q"] * 3, rollout={"outcome": [1.0, 1.0, 0.0]}, turns=[1] * 3, tokens=[[10], [60], [10]])
+page.table(
+    ["rollout", "tokens", "without the penalty", "with (at most 64, the last 32 penalised)"],
+    [
+        [i, n, page.number(a[0]), page.number(b[0])]
+        for i, (n, a, b) in enumerate(
+            zip(
+                (10, 60, 10),
+                page.turns(paper, lengths),
+                page.turns(dapo(max_length=64, cache=32), lengths),
+                strict=True,
+            )
+        )
+    ],
+)
+
+# %% [markdown]
+# ## 7. How it learned
+
+# %%
+method_curves.beside_grpo(["dapo"])
+
+# %% [markdown]
+# Live, from the same warm start:
+
+# %%
+method_curves.continue_live(policy.load("tiny@facet"), env, paper)
+
+# %% [markdown]
+# **What its authors report**: 50 points on AIME 2024 with Qwen2.5-32B, one turn; not checked here. As a baseline in
+# A²TGPO's table: 46.65 against GRPO's 46.02 on multi-hop questions.
+#
+# ## 8. Exercise: the weight of every token
+#
+# About 15 minutes. A rollout that is left out weighs 0; mind the denominator of the others.
+
+
+# %% tags=["exercise"]
+def token_weight(outcome, group, tokens):
+    """Return the weight of each token of each rollout: one number a rollout.
+
+    outcome: one a rollout.  group: the question of each.  tokens: how many each sampled.
+    """
+    # SOLUTION 1: which questions are in; z-scores; one mean over the tokens that are in
+    pools = {g: [x for x, h in zip(outcome, group, strict=True) if h == g] for g in group}
+    inside = [max(pools[g]) > min(pools[g]) for g in group]
+    total = sum(n for n, ok in zip(tokens, inside, strict=True) if ok)
+    weights = []
+    for r, g, ok in zip(outcome, group, inside, strict=True):
+        mean = sum(pools[g]) / len(pools[g])
+        squares = sum((x - mean) ** 2 for x in pools[g])
+        weights.append((r - mean) / (squares / (len(pools[g]) - 1)) ** 0.5 / total if ok else 0.0)
+    return weights
+    # END SOLUTION
+
+
+check.ex(token_weight)
+
+# %% [markdown]
+# Stuck? `check.hint("ex", 1)`, then 2. What a wrong one is told; here, one that counts what was left out:
+
+# %%
+wrong = next(m for m in check.ex.misconceptions if m.name == "equal outcomes counted")
+check.ex(wrong.wrong)
+
+# %% [markdown]
+# ## 9. Where to go on
+#
+# - [GRPO](grpo.ipynb), [Dr. GRPO](dr_grpo.ipynb); [SPAE](spae.ipynb) builds on DAPO's loss.
+# - `CollapseBoard` in the [views notebook](../views.ipynb) shows which questions teach nothing, and why.
+# - [All methods](../index.ipynb) on one set of rollouts, and the [glossary](../../tutorials/glossary.md) of what a
+#   training reports.
+#
+# ## References
+
+# %%
+page.references(paper)
