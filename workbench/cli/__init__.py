@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from workbench.cli import crediting, looking, opening, playing, runs
+from workbench.cli import crediting, looking, opening, planning, playing, runs
 from workbench.cli.saying import Problem
 
 
@@ -38,6 +38,8 @@ VERBS: tuple[tuple[Callable[[argparse.Namespace], int], Callable[[argparse.Argum
     (runs.pause, runs.one_run),
     (runs.stop, runs.one_run),
     (runs.resume, runs.resume_arguments),
+    (planning.plan, planning.plan_arguments),
+    (planning.wall, planning.wall_arguments),
     (runs.glossary, runs.glossary_arguments),
     (doctor, doctor_arguments),
 )

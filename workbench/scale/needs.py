@@ -114,7 +114,7 @@ def devices(ask: Request) -> Iterator[str]:
         )
         less = "device='cpu'" if not machine.gpus else f"at most {len(machine.gpus)} of them"
         yield (
-            f"it asks for {s.devices} GPUs ({what}), and {machine.name} has {said_of(machine.gpus)}; ask for {less}, "
+            f"it asks for {s.devices} GPU{'s' if s.devices > 1 else ''} ({what}), and {machine.name} has {said_of(machine.gpus)}; ask for {less}, "
             "or join a cluster that has them with address='HEAD:6379'"
         )
     most = PROCESSES_A_PROCESSOR * machine.cpus
