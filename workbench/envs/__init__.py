@@ -17,7 +17,7 @@ def load(name: str, **params: Any) -> Environment:
         name: "gazetteer" (questions about real countries), "chain" (fresh facts: belief moves at the end), "facet"
             (clues that narrow a list: belief moves at every turn) or "known" (chains in one fixed world: it moves where
             that world is known): generated, with an exact oracle. "tictactoe", "sudoku" and "minesweeper": games
-            whose oracle judges each move.
+            whose oracle judges each move. "retry": any of these with a user who says "try again".
         params: the knobs of that world; see the class of that name in `workbench.envs`.
 
     Raises:
@@ -32,6 +32,7 @@ def load(name: str, **params: Any) -> Environment:
     from workbench.envs.gazetteer import Gazetteer
     from workbench.envs.known import Known
     from workbench.envs.minesweeper import Minesweeper
+    from workbench.envs.retry import Retry
     from workbench.envs.sudoku import Sudoku
     from workbench.envs.tictactoe import TicTacToe
 
@@ -43,6 +44,7 @@ def load(name: str, **params: Any) -> Environment:
         "tictactoe": TicTacToe,
         "sudoku": Sudoku,
         "minesweeper": Minesweeper,
+        "retry": Retry,
     }
     if name not in worlds:
         raise ValueError(f"world: expected one of {sorted(worlds)}, got {name!r}")
