@@ -93,6 +93,11 @@ def specimen(seed: int) -> Batch:
     for name, level, count in (
         ("cluster_support", "trajectory", n),
         ("cluster_prob", "turn", k),
+        ("match_reward", "turn", k),
+        ("ablation_drop", "turn", k),
+        ("shapley", "turn", k),
+        ("return_pred", "turn", k),
+        ("return_pred_start", "trajectory", n),
         ("cluster_prob_start", "trajectory", n),
     ):
         batch = batch.with_column(name, level, torch.rand(count, generator=draw).double(), some(count))

@@ -54,6 +54,65 @@ def test_what_runs_is_here() -> None:
     assert set(named) == {name for name in recipes.__all__ if name != "Recipe"}
 
 
+NOTEBOOKS = Path("notebooks") / "methods"
+NOT_YET: set[str] = {
+    "AEM",
+    "ARTIST",
+    "A²TGPO",
+    "Bi-level GAE",
+    "DR-Venus",
+    "GRPO-VPS",
+    "GSPO",
+    "GiGPO",
+    "Hindsight credit",
+    "MAPO (MICA)",
+    "MT-GRPO",
+    "MatchTIR",
+    "Mini-o3",
+    "PBSD",
+    "PPO, GAE over tokens",
+    "PPO, GAE over turns",
+    "Potential shaping",
+    "Progress share",
+    "RUDDER",
+    "SIOP",
+    "SPAE",
+    "Shapley over turns",
+    "Turn ablation",
+    "UFO",
+    "VPR",
+}
+"""Names of rows with recipes whose notebook is still to be written. It may only shrink."""
+
+
+def test_every_method_has_its_notebook() -> None:
+    """The third place: a row with recipes names a notebook that is there, or is on the list that only shrinks."""
+    without = {m.name for m in ALL if m.recipes and m.notebook is None}
+    assert without <= NOT_YET, (
+        f"no notebook: {sorted(without - NOT_YET)}; write {NOTEBOOKS}/NAME.py and name it in the row"
+    )
+    assert NOT_YET <= without, f"these have a notebook now: take {sorted(NOT_YET - without)} off NOT_YET"
+
+
+def test_every_notebook_of_a_method_belongs_to_a_row() -> None:
+    named = [m.notebook for m in ALL if m.notebook is not None]
+    assert len(named) == len(set(named)), "two rows name one notebook"
+    there = {str(NOTEBOOKS / one.name) for one in (HERE.parent / NOTEBOOKS).glob("*.py")}
+    orphans = sorted(there - set(named))
+    assert orphans == [], f"no row of the catalogue names {orphans}: set `notebook` in the method's row"
+
+
+def test_a_recipe_without_its_row_is_seen() -> None:
+    """What `test_what_runs_is_here` says, with a recipe planted that no row names."""
+    named = {name for m in ALL for name in m.recipes}
+    assert {*recipes.__all__, "planted"} - {"Recipe"} != named
+
+
+def test_what_a_list_says_of_a_row() -> None:
+    assert catalogue.find("IGPO").says == "working" and catalogue.find("BRTS").says == "not yet"
+    assert catalogue.find(43).links[-1] == "https://arxiv.org/abs/2605.06200"
+
+
 def test_parity_adapters_exist() -> None:
     folder = HERE / "parity" / "adapters"
     for address in {address for m in ALL for address in m.parity.values()}:

@@ -128,7 +128,10 @@ def test_methods_lists_all_systems(capsys):
     rows = json.loads(run(capsys, "methods", "--json")[1])
     assert [row["number"] for row in rows] == list(range(1, 64))
     status, out, _ = run(capsys, "methods")
-    assert status == 0 and out.splitlines()[-1] == "63 systems" and len(out.splitlines()) == 65
+    working = sum(row["says"] == "working" for row in rows)
+    assert status == 0 and out.splitlines()[-1].startswith("63 systems, ") and len(out.splitlines()) == 65
+    assert 0 < working < 63 and {row["says"] for row in rows} <= {"working", "not yet", "recipe only", "evidence only"}
+    assert all(row["links"] for row in rows if row["says"] == "working")
     probes = json.loads(run(capsys, "methods", "--kind", "probe", "--json")[1])
     assert 0 < len(probes) < 63 and all("probe" in row["kind"] for row in probes)
 

@@ -376,6 +376,10 @@ NAMED: Mapping[str, Axiom] = {
         unknown_policy("answer_cluster", "known"),
         unknown_policy("try_correct", "unknown"),
         unknown_policy("call_match", "unknown"),
+        unknown_policy("match_reward", "unknown"),
+        unknown_policy("ablation_drop", "unknown"),
+        unknown_policy("shapley", "unknown"),
+        unknown_policy("return_pred", "unknown"),
         reduces_to(grpo_released(), states_met_once),
     )
 }

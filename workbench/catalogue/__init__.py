@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from workbench.catalogue.baselines import BASELINES
+from workbench.catalogue.baselines import BASELINES as _FIRST
 from workbench.catalogue.method import KINDS, STATUSES, Card, Kind, Method, Status
+from workbench.catalogue.relatives import RELATIVES
 from workbench.catalogue.rows import METHODS
 
+BASELINES: tuple[Method, ...] = (*_FIRST, *RELATIVES)
 ALL: tuple[Method, ...] = (*METHODS, *BASELINES)
 
 
@@ -37,7 +39,7 @@ def adapter(method: str, function: str) -> str | None:
         method, function: as the worked examples name them.
 
     Example:
-        >>> adapter("IGPO", "info_gain"), adapter("SIOP", "rewards")
+        >>> adapter("IGPO", "info_gain"), adapter("IGPO", "nothing")
         ('igpo:info_gain', None)
     """
     key = f"{method}/{function}"

@@ -24,6 +24,7 @@ BASELINES: tuple[Method, ...] = (
             "independent_of_other_tasks",
             "unknown_policy(outcome, unknown)",
         ),
+        notebook="notebooks/methods/reinforce.py",
     ),
     Method(
         "B2",
@@ -46,6 +47,7 @@ BASELINES: tuple[Method, ...] = (
             "rloo: translation_invariant(outcome)",
         ),
         parity={"baselines/rloo": "baselines:rloo_"},
+        notebook="notebooks/methods/rloo.py",
     ),
     Method(
         "B3",
@@ -74,6 +76,7 @@ BASELINES: tuple[Method, ...] = (
             "baselines/token_clip_loss": "baselines:token_clip_loss",
             "baselines/kl_k3": "baselines:kl_k3_",
         },
+        notebook="notebooks/methods/grpo.py",
     ),
     Method(
         "B4",
@@ -96,6 +99,7 @@ BASELINES: tuple[Method, ...] = (
             "dr_grpo: translation_invariant(outcome)",
         ),
         parity={"baselines/dr_grpo": "baselines:dr_grpo_"},
+        notebook="notebooks/methods/dr_grpo.py",
     ),
     Method(
         "B5",
@@ -119,6 +123,7 @@ BASELINES: tuple[Method, ...] = (
             "scale_invariant(outcome)",
         ),
         parity={"baselines/dapo_sampling": "baselines:dapo_sampling"},
+        notebook="notebooks/methods/dapo.py",
     ),
     Method(
         "B6",

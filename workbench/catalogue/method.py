@@ -81,6 +81,16 @@ class Method:
     notebook: str | None = None
     missing: str = ""
 
+    @property
+    def says(self) -> str:
+        """The status in the words of a list: "working", "not yet", or which half is there."""
+        return {"runs": "working", "planned": "not yet"}.get(self.status, self.status)
+
+    @property
+    def links(self) -> tuple[str, ...]:
+        """Where to read on: its notebook, and the paper."""
+        return tuple(link for link in (self.notebook, self.card.link) if link)
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "parity", dict(self.parity))
         if not self.kind or set(self.kind) - set(KINDS):

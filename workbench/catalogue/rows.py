@@ -42,7 +42,8 @@ METHODS: tuple[Method, ...] = (
             "IGPO/token_advantages": "igpo:token_advantages"},
         ("independent_of_other_tasks", "igpo: unknown_policy(gold_logprob, next)",
             "igpo_released: unknown_policy(gold_logprob, next)", "igpo_released: translation_invariant(outcome)",
-            "igpo_released: scale_invariant(outcome)", "igpo_released_2025: unknown_policy(token_reward, unknown)")),
+            "igpo_released: scale_invariant(outcome)", "igpo_released_2025: unknown_policy(token_reward, unknown)"),
+        notebook="notebooks/methods/igpo.py"),
     _row(2, "VPR", "evidence + recipe + environment", "runs", Card(
         "Verifiable Process Rewards for Agentic Reasoning", 2026, "2605.10325",
         "an oracle (game search, constraint solver, posterior) judges every action; compare at equal turn or equal state",

@@ -35,7 +35,7 @@ def show_arguments(one: argparse.ArgumentParser) -> None:
 
 
 def methods(options: argparse.Namespace) -> int:
-    """List the systems of the catalogue."""
+    """List the systems of the catalogue: what works, with its links, and what does not yet."""
     from workbench import catalogue
 
     rows = list(catalogue.METHODS)
@@ -45,11 +45,15 @@ def methods(options: argparse.Namespace) -> int:
         if not rows:
             raise Problem(f"no system of kind {options.kind!r}; kinds: {', '.join(kinds)}")
     if options.json:
-        print(json.dumps([{name: _plain(value) for name, value in asdict(row).items()} for row in rows], indent=1))
+        told = [{**asdict(row), "says": row.says, "links": row.links} for row in rows]
+        print(json.dumps([{name: _plain(value) for name, value in row.items()} for row in told], indent=1))
         return 0
-    lines = [(str(row.number), row.name, ", ".join(_kinds(row)), str(row.status), _names(row.recipes)) for row in rows]
-    print_table(("#", "system", "kind", "status", "recipes"), lines)
-    print(f"{len(rows)} systems")
+    lines = [
+        (str(row.number), row.name, ", ".join(_kinds(row)), row.says, _names(row.recipes), " ".join(row.links))
+        for row in rows
+    ]
+    print_table(("#", "system", "kind", "status", "recipes", "links"), lines)
+    print(f"{len(rows)} systems, {sum(bool(row.recipes) for row in rows)} working")
     return 0
 
 

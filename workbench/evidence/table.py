@@ -126,6 +126,26 @@ def _gold_reference(sources: Sources) -> Evidence:
     return ReferenceProbe(sources.reference, target="gold")
 
 
+def _ablation(sources: Sources) -> Evidence:
+    from workbench.evidence.ablation import ObservationDrop
+
+    assert sources.policy is not None
+    return ObservationDrop(sources.policy)
+
+
+def _shapley(sources: Sources) -> Evidence:
+    from workbench.evidence.coalitions import ShapleyTurns
+
+    assert sources.policy is not None
+    return ShapleyTurns(sources.policy)
+
+
+def _return_predictor(sources: Sources) -> Evidence:
+    from workbench.evidence.predicted import ReturnPredictor
+
+    return ReturnPredictor()
+
+
 AT_TEMPERATURE = (_informed, _entropy, _reference)
 """What scores sampled tokens, and so must know the temperature they were sampled at."""
 
@@ -146,6 +166,9 @@ TABLE: tuple[Row, ...] = (
     Row(("format_score",), "", lambda sources: FormatScore()),
     Row(("call_match",), "", lambda sources: CallMatch()),
     Row(("state_match",), "", lambda sources: LastRecorded("state_match")),
+    Row(("ablation_drop",), "policy", _ablation),
+    Row(("shapley", "shapley_error"), "policy", _shapley),
+    Row(("return_pred", "return_pred_start"), "", _return_predictor),
     Row(("cluster_prob", "cluster_prob_start"), "reference", _cluster_probe),
     Row(("gold_prob", "gold_prob_start"), "reference", _gold_reference),
 )

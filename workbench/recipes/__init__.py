@@ -3,6 +3,7 @@
 from workbench.recipes._released import a2tgpo_released, igpo_released, igpo_released_2025
 from workbench.recipes.artist import artist, artist_calls
 from workbench.recipes.base import Recipe
+from workbench.recipes.contributions import hindsight, rudder, shapley, turn_ablation
 from workbench.recipes.critic import ppo, ppo_turn
 from workbench.recipes.gold import a2tgpo, igpo
 from workbench.recipes.judged import mapo, vpr_states, vpr_turns
@@ -18,6 +19,7 @@ from workbench.recipes.outcome import (
     rloo,
     rloo_released,
 )
+from workbench.recipes.relatives import bilevel_gae, mt_grpo, potential_shaping, progress_share
 from workbench.recipes.siop import siop, siop_released
 from workbench.recipes.steps import grpo_vps, spae
 from workbench.recipes.turns import gigpo, gigpo_released, matchtir, matchtir_released
@@ -32,6 +34,7 @@ __all__ = [
     "aem",
     "artist",
     "artist_calls",
+    "bilevel_gae",
     "dapo",
     "dr_grpo",
     "dr_grpo_released",
@@ -42,6 +45,7 @@ __all__ = [
     "grpo_released",
     "grpo_vps",
     "gspo",
+    "hindsight",
     "igpo",
     "igpo_released",
     "igpo_released_2025",
@@ -50,15 +54,21 @@ __all__ = [
     "matchtir_released",
     "mini_o3",
     "mini_o3_released",
+    "mt_grpo",
     "pbsd",
+    "potential_shaping",
     "ppo",
     "ppo_turn",
+    "progress_share",
     "reinforce",
     "rloo",
     "rloo_released",
+    "rudder",
+    "shapley",
     "siop",
     "siop_released",
     "spae",
+    "turn_ablation",
     "ufo",
     "ufo_released",
     "vpr_states",

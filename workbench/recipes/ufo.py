@@ -157,7 +157,7 @@ def ufo(
         entropy: weight of the entropy bonus; needs the model's entropy per token unless 0.
 
     Needs: try_correct, try_valid, try_repeated (evidence: read off the answers of a "try again" world); value (ppo).
-    Holds: a right fifth answer after four equal wrong ones is worth 1/16 - 0.3 < 0, which is less than 0 for five others.
+    Holds: a right fifth answer after four equal wrong ones is worth 1/16 - 0.3 < 0; five different wrong ones, 0.
     Source: arXiv:2507.14295: decay, repetition, a charge for invalid output.
     Differs: see `ufo_released`. Both train on the quarter of the groups whose rewards differ most: that is sampling.
     """

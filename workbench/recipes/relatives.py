@@ -1,0 +1,148 @@
+"""Relatives of the turn-level methods whose evidence is a reward, a value or a potential a turn."""
+
+from __future__ import annotations
+
+from workbench.credit import (
+    Chain,
+    Node,
+    add,
+    center,
+    chain,
+    difference,
+    forget,
+    gae,
+    last,
+    mix,
+    place,
+    read,
+    reward_to_go,
+    share,
+    spread,
+    task,
+    task_and_turn,
+    zscore,
+)
+from workbench.losses import PolicyLoss, ValueLoss, token_mean, trajectory_mean
+from workbench.objective import Objective, Term, clipped
+from workbench.recipes.base import Recipe
+from workbench.recipes.critic import _whiten, trained
+
+
+def mt_grpo(weight: float = 1.0, reward: str = "turn_reward") -> Recipe:
+    """Compare each turn's reward with its siblings' at the same turn, and the outcome with theirs; add the two.
+
+        A_t = weight z_(task, t)(r_t) + z_task(R)
+
+    Args:
+        weight: of the turn's own term; 0 is GRPO.
+        reward: column of turn rewards.
+
+    Needs: outcome, turn_reward (recorded by the world).
+    Holds: a turn is credited for its own reward only, not for later ones: a step that pays off two turns on gets
+        nothing for it. A turn without peers has the outcome's term alone.
+    Source: arXiv:2505.11821 (MT-GRPO). Reconstruction: paper and code were not read; spread convention as in GRPO.
+    """
+    turn = chain(read(reward, "turn"), zscore(task_and_turn))
+    outcome = chain(read("outcome"), zscore(task), spread("turn"))
+    credit = chain(mix(turn, outcome, weights=(weight, 1.0)), spread("token"))
+    return Recipe("mt_grpo", credit, clipped(0.2, aggregate=trajectory_mean))
+
+
+def bilevel_gae(
+    gamma_turn: float = 1.0,
+    lam_turn: float = 1.0,
+    gamma: float = 1.0,
+    lam: float = 1.0,
+    reward: str | None = None,
+    value_weight: float = 0.5,
+    whiten: bool = True,
+) -> Recipe:
+    """Estimate advantages twice: over the turns of a rollout, then over the tokens inside each turn.
+
+        turns:   d_k = r_k + gamma_turn V_{k+1} - V_k,    A_k = d_k + gamma_turn lam_turn A_{k+1}
+        tokens:  r_j = A_k + V_k at the last token of turn k, else 0;    A_j by GAE(gamma, lam) inside the turn
+
+    V_k: value before the turn's first token. The inner pass gets a finished target for each turn, so a discount over
+    tokens does not fade the outcome of early turns.
+
+    Args:
+        gamma_turn, lam_turn: discount and mixing per turn.
+        gamma, lam: per token, inside a turn.
+        reward: column of turn rewards; None: the outcome at the last turn.
+        value_weight: of the value loss.
+        whiten: centre and scale over the tokens of the batch, as `ppo` does.
+
+    Needs: outcome (or the turn rewards); turn_value and value, from the learner's value head.
+    Holds: with all four 1 and no values, the raw advantage of every token is its turn's return.
+    Source: RAGEN (arXiv:2504.20073), ragen/trainer/core_algos.py, compute_bi_level_gae_advantage_return, read.
+    Differs: turns are data here; the release takes a token for a turn's end where its reward is not 0, so that a turn
+        with a reward of exactly 0 is none.
+    """
+    rewards = chain(read("outcome"), place("turn")) if reward is None else chain(read(reward, "turn"))
+    turns = chain(rewards, gae(gamma_turn, lam_turn, "turn_value"), add("turn_value"))
+    advantage = chain(turns, place("token"), trained(), gae(gamma, lam, "value", within="turn"))
+    credit = chain(advantage, _whiten()) if whiten else advantage
+    value = Term("value", ValueLoss("returns"), value_weight, token_mean)
+    objective = Objective((Term("policy", PolicyLoss(0.2, 0.2)), value))
+    return Recipe("bilevel_gae", credit, objective, {"returns": chain(advantage, add("value"))})
+
+
+def grounded(potential: str) -> Node:
+    """The potential after each turn; 0 at the last one, where the episode is over."""
+    end = mix(chain(read("outcome"), place("turn", "unknown")), weights=(0.0,))
+    return mix(chain(read(potential, "turn"), forget(last())), end, unknown="skip")
+
+
+def shaping_reward(potential: str, gamma: float) -> Node:
+    """F_t = gamma Phi_t - Phi_{t-1}, with Phi = 0 once the episode is over; NAME_start is Phi at first."""
+    phi = grounded(potential)
+    change = chain(phi, difference(f"{potential}_start"))
+    return change if gamma == 1.0 else mix(change, phi, weights=(1.0, gamma - 1.0))
+
+
+def potential_shaping(gamma: float = 1.0, potential: str = "gold_logprob", reward: str | None = None) -> Recipe:
+    """Add to each turn's reward how much closer it came, in a way that changes no policy's rank.
+
+        r'_t = r_t + gamma Phi_t - Phi_{t-1},   A_t = G'_t - mean over the siblings at turn t,   Phi_end = 0
+
+    Args:
+        gamma: discount per turn.
+        potential: turn column of Phi after each turn (NAME_start: before the first); by default how likely the policy
+            finds the gold answer, in logarithms.
+        reward: column of turn rewards; None: the outcome at the last turn.
+
+    Needs: outcome, gold_logprob, gold_logprob_start (evidence: the gold-answer probe).
+    Holds: with gamma 1 the shaping of a rollout sums to -Phi_0, the same for all rollouts of a task: the first turn's
+        credit is that without shaping. Later turns are compared with siblings in other states; there it tells.
+    Source: Ng, Harada and Russell 1999, "Policy invariance under reward transformations", Theorem 1; that the last
+        potential must be 0 in episodes: Grzes 2017, "Reward shaping in episodic reinforcement learning".
+    """
+    plain = chain(read("outcome"), place("turn")) if reward is None else chain(read(reward, "turn"))
+    shaped = mix(plain, shaping_reward(potential, gamma))
+    credit = chain(shaped, reward_to_go(gamma), center(task_and_turn), spread("token"))
+    return Recipe("potential_shaping", credit, clipped(0.2, aggregate=trajectory_mean))
+
+
+def progress_share(progress: str = "match_reward", temperature: float = 1.0) -> Recipe:
+    """Split the outcome over the turns by the progress each made, then compare what is still to come.
+
+        r_t = R exp(p_t / temperature) / sum_k exp(p_k / temperature),   A_t = G_t - mean over the siblings at turn t
+
+    Args:
+        progress: turn column of p; by default how well the turn's calls match a gold trace.
+        temperature: small gives all to the best turn, large the same to each.
+
+    Needs: outcome, match_reward (evidence: a gold tool trace).
+    Holds: the shares of a rollout sum to its outcome, whatever p is; a failed rollout (0) has nothing to share.
+    Source: after SPA-RL, arXiv:2505.20732, as the literature describes it. Reconstruction: paper and code not read.
+    Differs: there a small network learns contributions that sum to the outcome; here p is a column and the softmax
+        makes the sum right. `return_pred` as p comes near to it.
+    """
+    shares = chain(read("outcome"), share(progress, temperature, "turn"))
+    credit = chain(shares, reward_to_go(), center(task_and_turn), spread("token"))
+    return Recipe("progress_share", credit, clipped(0.2, aggregate=trajectory_mean))
+
+
+def outcome_at_end() -> Chain:
+    """The outcome at the last turn; the others are unknown."""
+    return chain(read("outcome"), place("turn", "unknown"))
