@@ -13,6 +13,13 @@ from workbench.runs import Scale
 
 HERE = "workbench-"  # how the folders of a driver begin that are worth nothing once it is gone; its number follows
 STORE_BYTES = 1 << 29  # of the object store on a CPU: batches of tokens pass through it, weights do not
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    "RAY_prestart_worker_first_driver": "0",  # idle workers cost seconds of a small machine
+    "RAY_TRAIN_METRICS_ENABLED": "0",  # nobody would read them: a run has its own
+}
+ALONE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # nobody takes this machine away with a warning
 
 
 @contextmanager
@@ -29,9 +36,8 @@ def joined(scale: Scale, path: Path) -> Iterator[Path]:
     import ray
 
     sweep()
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # idle workers cost seconds of a small machine
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
     records = tempfile.mkdtemp(prefix=f"{HERE}{os.getpid()}-", dir="/tmp")  # short: sockets have names of 107 bytes
     memory = Path("/dev/shm")
     shared = memory if scale.nodes == 1 and scale.address is None and memory.is_dir() else path.resolve()
@@ -39,11 +45,16 @@ def joined(scale: Scale, path: Path) -> Iterator[Path]:
     try:
         if scale.address is None:
             os.environ.pop("RAY_ADDRESS", None)
+            os.environ.update(ALONE)
             _start_here(scale, records)
         else:
-            settings = {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), "VLLM_NO_USAGE_STATS": "1"}
-            ray.init(address=scale.address, runtime_env={"env_vars": settings}, log_to_driver=True)
+            settings = {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), **SETTINGS}
+            ray.init(address=scale.address, runtime_env={"env_vars": settings})
         yield exchange
+    except BaseException:
+        if scale.address is None:
+            _keep_logs(Path(records), path / "ray-logs")
+        raise
     finally:
         ray.shutdown()
         for folder in (records, exchange):
@@ -59,9 +70,17 @@ def _start_here(scale: Scale, records: str) -> None:
         num_gpus=0 if cpu else None,
         include_dashboard=False,
         object_store_memory=STORE_BYTES if cpu else None,
-        log_to_driver=True,
+        log_to_driver=False,  # errors come back as errors; the rest would be thousands of lines
         _temp_dir=records,
     )
+
+
+def _keep_logs(records: Path, there: Path) -> None:
+    """Copy what processes wrote, as far as they wrote anything."""
+    logs = [one for one in records.glob("session_latest/logs/*") if one.is_file() and one.stat().st_size]
+    there.mkdir(exist_ok=True)
+    for one in logs:
+        shutil.copyfile(one, there / one.name)
 
 
 def sweep() -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -21,18 +21,38 @@ from typing import Any
 
 import torch
 
+from workbench import store
+from workbench.envs.base import Environment
+from workbench.evidence import Evidence
 from workbench.policy.agreement import LENGTH, probe_sequence, require_agreement
 from workbench.policy.base import Policy
+from workbench.recipes import Recipe
+from workbench.rollouts import Rollouts
 from workbench.scale import sharing
 from workbench.scale.cluster import joined
 from workbench.scale.learners import Learners
 from workbench.scale.players import Player, Players
 from workbench.seeds import seed_for
 from workbench.train import checkpoint
-from workbench.train.plan import Learner, holds_on, made_ready
-from workbench.train.policy_gradient import Done, one_step
+from workbench.train.plan import Learner, Plan, guesses_values, holds_on, made_ready
+from workbench.train.policy_gradient import Done, one_step, round_of
 from workbench.train.shipping import unpack
 from workbench.train.worker import Crew, Job, compare_start, export
+
+
+def check_recipe(recipe: Recipe, evidence: Sequence[Evidence] = ()) -> None:
+    """Refuse a method that learners in several processes cannot train.
+
+    Raises:
+        NotImplementedError: says what it asks for.
+    """
+    if guesses_values(recipe, evidence):
+        raise NotImplementedError(f"{recipe.name}: a value head is trained by one process only; leave `scale` out")
+    if recipe.objective.rule is not None:
+        rule = type(recipe.objective.rule).__name__
+        raise NotImplementedError(
+            f"{recipe.name}: {rule} looks at whole gradients, which no process has; leave `scale` out"
+        )
 
 
 class ScaledCrew(Crew):
@@ -41,11 +61,11 @@ class ScaledCrew(Crew):
     def __init__(self, job: Job):
         self.job = job
         self.scale = unpack(job.config["scale"], job.path / "code")
-        self.open = ExitStack()
         # whole and idle: what weights are named and exported by; nothing here trains it
         model = made_ready(job.policy, job.plan)
         autocast = getattr(torch, job.plan.autocast) if job.plan.autocast else None
         self.learner = Learner(job.policy, model, None, autocast=autocast)  # type: ignore[arg-type]
+        self.open = ExitStack()
         self.exchange = self.open.enter_context(joined(self.scale, job.path))
         self.learners = Learners(job.path, self.scale, self.exchange / "records")
         self.open.callback(self.learners.end)
@@ -74,7 +94,16 @@ class ScaledCrew(Crew):
         seed = seed_for("process", job.plan.seed, step)
         random.seed(seed)
         torch.manual_seed(seed)
-        done = one_step(self.learner, job.env, job.recipe, job.plan, step, job.evidence, update=self.learners.learn)
+        done = one_step(
+            self.learner,
+            job.env,
+            job.recipe,
+            job.plan,
+            step,
+            job.evidence,
+            player=self.round_of,
+            update=self.learners.learn,
+        )
         synced = time.perf_counter()
         self.sync()
         now = time.perf_counter()
@@ -82,6 +111,23 @@ class ScaledCrew(Crew):
         spent = sum(row[f"seconds_{name}"] for name in ("rollout", "evidence", "credit", "learn")) + now - synced
         more = {"seconds_sync": round(now - synced, 4), "seconds_idle": round(max(now - began - spent, 0.0), 4)}
         return done._replace(metrics={**row, **more, "seconds": round(now - began, 4)})
+
+    def round_of(
+        self, policy: Policy, env: Environment, plan: Plan, step: int, rounds: int, groups: int, seen: set[str]
+    ) -> Rollouts:
+        """Play a round, or take what was played of it before the driver died; arguments as of the local `round_of`."""
+        folder = self.pending / f"step-{step:08d}-{rounds}"
+        if folder.exists():
+            return store.read(folder)
+        found = round_of(policy, env, plan, step, rounds, groups, seen)
+        store.write(folder.with_name(f".{folder.name}.part"), found, overwrite=True)
+        folder.with_name(f".{folder.name}.part").replace(folder)
+        return found
+
+    @property
+    def pending(self) -> Path:
+        """Folder of rollouts that no checkpoint has learned from yet."""
+        return self.job.path / "pending"
 
     def sync(self) -> None:
         """Bring the learners' weights to all players, in place; they must agree from then on."""
@@ -98,6 +144,9 @@ class ScaledCrew(Crew):
         folder = self.job.path / "checkpoints"
         checkpoint.publish(folder, step, self.players.version, self.job.evidence, self.learners.save)
         self.learners.saved()
+        for played in self.pending.glob("step-*"):
+            if int(played.name.split("-")[1]) < step:
+                shutil.rmtree(played)
 
     def export(self) -> None:
         """Write whole weights for `policy.load`."""
@@ -106,9 +155,9 @@ class ScaledCrew(Crew):
             sharing.load_weights(path, self.learner.model)
         export(self.job.path / "weights", self.learner)
 
-    def close(self) -> None:
-        """End learners, players and a cluster of our own."""
-        self.open.close()
+    def close(self, error: BaseException | None = None) -> None:
+        """End learners, players and a cluster of our own; after an error what Ray wrote is kept in `ray-logs`."""
+        self.open.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
 
     # -- parts ---------------------------------------------------------------------------------------------
 

@@ -13,9 +13,9 @@ import sys
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.runs import Run, Scale, Status, lock, sign, write_bytes, write_json
 from workbench.train.shipping import CannotShip, Packer, call, unpack
@@ -43,7 +43,7 @@ def launch(
     folder: str | Path | None = None,
     *,
     evidence: Sequence[Evidence] = (),
-    scale: Scale | None = None,
+    scale: Scale | Literal["auto"] | None = None,
     threads: int = 1,
     keep_every: int = 10,
     dtype: str = "float32",
@@ -60,7 +60,8 @@ def launch(
         plan: how; `save_every` 0 saves every 10 steps here.
         folder: of the run, not there yet; None is the first free `runs/<recipe>-<world>-<number>`.
         evidence: providers that win over those the recipe's columns have by default.
-        scale: where; only one process on this machine so far.
+        scale: where, and on how much: a `Scale`; "auto" looks at machine and model, chooses, and says why; None is one
+            process on this machine. The run is the same to look at, to pause and to resume.
         threads: of torch; part of what decides the last bits.
         keep_every: steps between kept rollouts (the first and the last step's are always kept); 0 keeps none.
         dtype: of the weights of a policy that is given by name; see `workbench.policy.load`.
@@ -68,13 +69,15 @@ def launch(
     Raises:
         CannotShip: something cannot be taken to another process. No folder is made then.
         FileExistsError: the folder is there.
-        NotImplementedError: `scale` asks for more than one local process.
-        ValueError: there is no such dtype, or the policy is an object, which has its own.
+        NotImplementedError: the recipe asks for what only one process gives.
+        ValueError: what `scale` asks for cannot be had, and says what is missing; there is no such dtype, or the policy
+            is an object, which has its own.
     """
     from workbench.train.plan import Plan
 
-    scale, plan = scale or Scale(), plan or Plan()
+    plan = plan or Plan()
     _check_dtype(dtype, policy)
+    scale = _where(scale, recipe, env, policy, plan, evidence, dtype)
     packer = Packer()
     config = {
         "format": FORMAT,
@@ -158,6 +161,17 @@ def _check_dtype(dtype: str, policy: str | Policy) -> None:
         raise ValueError(f"expected a torch dtype such as 'float32' or 'bfloat16', got {dtype!r}")
     if dtype != "float32" and not isinstance(policy, str):
         raise ValueError(f"{policy.name}: a policy that is given as an object has a dtype already; load it in {dtype}")
+
+
+def _where(scale: Any, recipe: Any, env: Any, policy: Any, plan: Any, evidence: Sequence[Any], dtype: str) -> Scale:
+    """Return where a run is to run; refuse here what its processes would stumble over in minutes."""
+    if scale is None or scale == Scale():
+        return Scale()
+    # by name, as the driver is started: `train` knows nothing of what is above it
+    found = import_module("workbench.scale.choose").resolve(scale, recipe, env, policy, plan, dtype=dtype)
+    if not found.local:
+        import_module("workbench.scale.crew").check_recipe(recipe, evidence)
+    return found
 
 
 def _by_name(name: str, env: Environment, scale: Scale, dtype: str) -> Any:

@@ -75,8 +75,8 @@ class Crew:
         export(self.job.path / "weights", self.learner)
         checkpoint.save_head(self.job.path / "value_head.safetensors", self.learner)
 
-    def close(self) -> None:
-        """End what was started beside this process."""
+    def close(self, error: BaseException | None = None) -> None:
+        """End what was started beside this process; `error` is what ended the work, if anything did."""
 
 
 def main(
@@ -116,8 +116,10 @@ def work(path: Path, told_to_end: Callable[[], bool] = lambda: False, crew: Call
         at_work = crew(prepare(path))
         try:
             last = _work(at_work, say, told_to_end)
-        finally:
-            at_work.close()
+        except BaseException as error:
+            at_work.close(error)
+            raise
+        at_work.close()
         say(*last)
         return 0
     except BaseException as error:
