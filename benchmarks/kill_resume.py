@@ -1,14 +1,17 @@
 """Kill a run over and over, resume it, and compare it by hash with one that nobody disturbed.
 
-    python benchmarks/kill_resume.py --kills 20 [--plant generator | optimiser | version] [--seed 0]
+    python benchmarks/kill_resume.py --kills 20 [--plant generator | optimiser | version | fsync] [--seed 0]
 
 One run is left alone. A second one, launched with the same arguments, is ended by SIGKILL as often as asked: at random
 moments, and at named points (in each file of a checkpoint, before and after its rename, in the metrics, in rollout, in
 evidence, in learning), each time in a process of its own, and resumed. At the end weights, optimiser, state, kept
 trajectories and all metrics but seconds must be equal. Exit status 1 if they are not.
 
-`--plant` carries something from step to step that a checkpoint has not got, or forgets a part: the comparison must then
-fail. A missing fsync cannot be seen this way: what a killed process wrote is still in the system's memory.
+Every second kill is a power cut, too: what the process had not put on the disk is lost (`halves/power.py`), because
+what a killed process wrote is still in the system's memory. A checkpoint that had its name must be whole after it.
+
+`--plant` carries something from step to step that a checkpoint has not got, forgets a part of it, or leaves out the
+fsync of its files: the comparison must then fail.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from halves.power import cut_power, keep_ledger
 
 from workbench.runs import Run
 
@@ -46,6 +51,7 @@ POINTS = (
     ("workbench.runs.os.fsync", 5, "in the status"),
 )
 WAIT_S = 600.0
+FAULTS = ("generator", "optimiser", "version", "fsync")
 
 
 def main() -> int:
@@ -54,7 +60,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--plant", default="", choices=("", "generator", "optimiser", "version"))
+    parser.add_argument("--plant", default="", choices=("", *FAULTS))
     asked = parser.parse_args()
     rng = random.Random(asked.seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -62,7 +68,12 @@ def main() -> int:
         points = [*POINTS, *[None] * max(asked.kills - len(POINTS), asked.kills // 4)]
         rng.shuffle(points)
         for number, point in enumerate(points[: asked.kills]):
-            print(f"{number + 1:3}  {kill(broken, point, rng, asked.plant)}", flush=True)
+            said, good = kill(broken, point, rng, asked.plant), safe_step(broken)
+            said += cut(broken) if number % 2 or asked.plant == "fsync" else ""
+            print(f"{number + 1:3}  {said}", flush=True)
+            if broken.good_step < good or damaged(broken):
+                print(f"the checkpoint of step {good} is lost or damaged")
+                return 1
         go_on(broken, None, asked.plant)
         for run in (whole, broken):
             status = run.wait(WAIT_S)
@@ -114,6 +125,32 @@ def kill(run: Run, point: Any, rng: random.Random, plant: str) -> str:
     return f"steps {before} to {run.status.step}: {where}; {run.status.state}"
 
 
+def ledger_of(run: Run) -> Path:
+    """Where a run's processes note what they had put on the disk."""
+    return run.path.with_suffix(".ledger")
+
+
+def safe_step(run: Run) -> int:
+    """Return the newest checkpoint behind which the run went on: it was told to be on the disk."""
+    made = [int(path.name.removeprefix("step-")) for path in run.checkpoints]
+    return max((step for step in made if any(row["step"] >= step for row in run.metrics())), default=0)
+
+
+def cut(run: Run) -> str:
+    """Cut the power of a run that was killed; say what was lost."""
+    lost = cut_power(run.path, ledger_of(run))
+    return f"; power cut, {len(lost)} lost" + (f" ({', '.join(lost[:3])})" if lost else "")
+
+
+def damaged(run: Run) -> bool:
+    """Is the newest checkpoint not what its state says?"""
+    for last in run.checkpoints[-1:]:
+        text = (last / "state.json").read_text()
+        said = json.loads(text)["sha256"] if text else {}
+        return not said or any(sha(last / name) != expected for name, expected in said.items())
+    return False
+
+
 def contents(run: Run) -> dict[str, Any]:
     """Everything two equal runs have in common, as hashes."""
     last = run.checkpoints[-1]
@@ -161,6 +198,7 @@ def worker() -> int:
     from workbench.train import worker as process
 
     plant(asked.plant)
+    keep_ledger(Path(asked.folder), ledger_of(Run(asked.folder)))
     if asked.point:
         end_at(asked.point, asked.count)
     return process.main([asked.folder, "--lock", asked.lock])
@@ -173,6 +211,8 @@ def plant(fault: str) -> None:
     if fault == "generator":
         carried = random.Random(0)
         policy_gradient.seed_for = lambda *parts: carried.getrandbits(40)  # type: ignore[attr-defined]
+    if fault == "fsync":
+        checkpoint._write = lambda path, content: path.write_bytes(content) and None
     real = checkpoint._load
 
     def forgetful(path: Path, state: Any, learner: Any, evidence: Any) -> None:
