@@ -1,4 +1,4 @@
-"""A small network that predicts the outcome from the first turns of a rollout: `return_pred`, for return differences."""
+"""A small network that predicts the outcome from the first turns of a rollout: `return_pred`."""
 
 from __future__ import annotations
 
