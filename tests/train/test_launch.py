@@ -410,8 +410,9 @@ def test_opening_a_run_loads_no_code(tmp_path, monkeypatch):
 
 
 def test_refusals(tmp_path, monkeypatch):
-    with pytest.raises(NotImplementedError, match="one process on this machine"):
+    with pytest.raises(ValueError, match="nodes=2"):
         made(monkeypatch, tmp_path / "a", scale=Scale(nodes=2))
+    assert not (tmp_path / "a").exists()
     made(monkeypatch, tmp_path / "b")
     with pytest.raises(FileExistsError, match="not empty"):
         made(monkeypatch, tmp_path / "b")

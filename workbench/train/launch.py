@@ -110,7 +110,7 @@ def launch(
     return spawn(Run(path))
 
 
-def resume(path: str | Path, *, rate: float | Schedule | None = None) -> Run:
+def resume(path: str | Path, *, rate: float | Schedule | None = None, scale: Scale | None = None) -> Run:
     """Go on with a run from its last good checkpoint, in a new process; a paused one just goes on.
 
     The process loads what is in the run's `code/` folder: do this with runs of your own only.
@@ -119,15 +119,18 @@ def resume(path: str | Path, *, rate: float | Schedule | None = None) -> Run:
         path: of the run.
         rate: learning rate from here on; None keeps the plan's. A run that met a number that is not finite meets it
             again with the same rate. What was changed, and when, is written into `launch.json` under "changes".
+        scale: where a scaled run goes on, on any number of learners; None is where it was.
 
     Raises:
         FileNotFoundError: it is no run.
-        RuntimeError: it has done all its steps, or the rate of a run at work is to change.
-        ValueError: the rate is below 0 or not finite at some step.
+        RuntimeError: it has done all its steps, or what a run at work does is to change.
+        ValueError: the rate is below 0 or not finite at some step, or a local run is to be scaled or the other way.
     """
     run = Run(path)
     if rate is not None:
         _change_rate(run, rate)
+    if scale is not None:
+        _change_scale(run, scale)
     if run.alive:
         run.resume()
         return run
@@ -148,8 +151,26 @@ def _change_rate(run: Run, rate: float | Schedule) -> None:
     if packer.files:
         raise CannotShip("rate: give a number, or a schedule of `workbench.credit` such as linear(3e-4, 1e-5, 200)")
     given = config["plan"]["parameters"]
-    change = {"after_step": run.good_step, "rate": {"before": given["rate"], "now": new}}
-    given["rate"] = new
+    before, given["rate"] = given["rate"], new
+    _write_change(run, config, "rate", before, new)
+
+
+def _change_scale(run: Run, scale: Scale) -> None:
+    """Write down that a run goes on elsewhere."""
+    if run.alive:
+        raise RuntimeError(f"{run.path}: a process works on it where it was; stop it, then resume elsewhere")
+    config = run.config
+    if scale.local != unpack(config["scale"], run.path / "code").local:
+        raise ValueError(
+            f"{run.path}: checkpoints of a local run and of a scaled one differ; launch a new run from its weights "
+            "(policy.load(run.weights))"
+        )
+    before, config["scale"] = config["scale"], Packer().pack(scale, "scale")
+    _write_change(run, config, "scale", before, config["scale"])
+
+
+def _write_change(run: Run, config: dict[str, Any], name: str, before: Any, now: Any) -> None:
+    change = {"after_step": run.good_step, name: {"before": before, "now": now}}
     write_json(run.path / "launch.json", {**config, "changes": [*config.get("changes", []), change]})
 
 
