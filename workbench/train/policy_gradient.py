@@ -29,6 +29,7 @@ from workbench.rollout import play
 from workbench.rollouts import Rollouts
 from workbench.seeds import seed_for
 from workbench.train.checkpoint import save_head
+from workbench.train.collector import older_objects_left_alone
 from workbench.train.interrupt import after_step
 from workbench.train.keep import joined
 from workbench.train.learn import accumulate, clipped_norm, remember
@@ -98,7 +99,7 @@ def train(
     metrics: list[dict[str, Any]] = []
     log, before = open_log(out), tuple[str, ...]()
     try:
-        with after_step() as asked_to_stop:
+        with after_step() as asked_to_stop, older_objects_left_alone():
             for step in range(plan.steps):
                 row = one_step(learner, env, recipe, plan, step, given).metrics
                 metrics.append(row)
