@@ -24,7 +24,7 @@ from conformance import Case, generate, settings_of
 from conftest import make_model
 from test_engines import STOPS, plain_of, prompts_for
 
-from workbench.policy import Engine, Settings, vllm_core
+from workbench.policy import Engine, Settings, vllm_core, vllm_weights
 from workbench.policy.agreement import (
     Disagreement,
     engine_logprobs,
@@ -251,11 +251,11 @@ def test_weights_of_another_model_are_refused_and_change_nothing(
 
 
 def stale_head(engine: VLLMEngine, monkeypatch: Any) -> None:
-    monkeypatch.setattr(vllm_core, "refresh_heads", lambda core: None)
+    monkeypatch.setattr(vllm_weights, "refresh_heads", lambda core: None)
 
 
 def missed_reset(engine: VLLMEngine, monkeypatch: Any) -> None:
-    monkeypatch.setattr(vllm_core, "forget_prefixes", lambda core: None)
+    monkeypatch.setattr(vllm_weights, "forget_prefixes", lambda core: None)
 
 
 def raw_logprobs(engine: VLLMEngine, monkeypatch: Any) -> None:

@@ -14,8 +14,9 @@ import torch
 from workbench import policy
 from workbench.policy import tiny, vllm_core
 from workbench.policy.vllm import VLLMEngine, fold
-from workbench.policy.vllm_core import VLLMMissing, check_weights, environment, in_names_of
+from workbench.policy.vllm_core import VLLMMissing, environment
 from workbench.policy.vllm_folder import check_memory, ends_in, folder_of, kv_bytes, read_folder
+from workbench.policy.vllm_weights import check_weights, in_names_of
 
 
 @pytest.fixture
@@ -87,6 +88,17 @@ def test_the_environment_comes_back(monkeypatch: Any) -> None:
     with environment():
         assert os.environ[first] == vllm_core.ENVIRONMENT[first] and second in os.environ
     assert os.environ[first] == "mine" and second not in os.environ
+
+
+def test_workers_get_cores_of_their_own(monkeypatch: Any) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 3, 4, 5, 6}, raising=False)
+    monkeypatch.delenv(vllm_core.CORES, raising=False)
+    assert vllm_core.cores_of_workers(1) == {}
+    assert vllm_core.cores_of_workers(2) == {vllm_core.CORES: "2,3|4,5"}
+    with pytest.raises(ValueError, match="tensor_parallel=6.*may use 5"):
+        vllm_core.cores_of_workers(6)
+    monkeypatch.setenv(vllm_core.CORES, "0-3|4-7")
+    assert vllm_core.cores_of_workers(2) == {}
 
 
 def test_seeds_fit_vllm() -> None:

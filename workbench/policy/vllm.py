@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 
-from workbench.policy import vllm_core
+from workbench.policy import vllm_core, vllm_weights
 from workbench.policy.base import Generation, Scores, Settings
 from workbench.policy.scoring import check_spans
 from workbench.policy.vllm_folder import check_memory, read_folder
@@ -208,15 +208,15 @@ class VLLMEngine:
         """
         taken: Mapping[str, torch.Tensor] | Path
         if isinstance(weights, (str, Path)):
-            taken = vllm_core.check_folder(self.folder, Path(weights))
+            taken = vllm_weights.check_folder(self.folder, Path(weights))
         elif isinstance(weights, Mapping):
-            taken = vllm_core.in_names_of(self.folder, weights)
+            taken = vllm_weights.in_names_of(self.folder, weights)
         else:
             raise ValueError(f"expected a state dict or the path of a folder, got {type(weights).__name__}")
         pump = self._pump
 
         def take(engine: Any) -> int:
-            vllm_core.take_weights(engine, taken)
+            vllm_weights.take_weights(engine, taken)
             pump.version += 1
             return pump.version
 

