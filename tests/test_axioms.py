@@ -84,7 +84,7 @@ def specimen(seed: int) -> Batch:
     batch = batch.with_column("segment_gold_logprob", "token", -torch.rand(t, generator=draw).double(), ends)
     batch = batch.with_column("segment_gold_logprob_start", "trajectory", -torch.rand(n, generator=draw).double())
     batch = batch.with_column("answer_cluster", "trajectory", ints(2, n), some(n))
-    for name in ("try_valid", "try_correct", "try_repeated"):
+    for name in ("try_valid", "try_correct", "try_repeated", "try_broken"):
         batch = batch.with_column(name, "turn", ints(2, k).double(), some(k))
     for name in ("tool_success", "format_score", "state_match", "call_match"):
         batch = batch.with_column(name, "trajectory", ints(4, n).double() / 3, some(n))

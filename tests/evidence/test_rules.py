@@ -58,10 +58,15 @@ def test_tries_are_judged_in_order() -> None:
 
 
 def test_tries_of_a_rollout_and_without_a_gold_answer() -> None:
-    said = [call(0, "answer", text="3"), call(1, "add", n=1), call(2, "answer", text="7")]
-    found = column(story(said), Tries())
-    assert found == {"try_valid": [1, 0, 1], "try_correct": [0, 0, 1], "try_repeated": [0, 0, 0]}
-    assert column(story(said, gold={}), Tries())["try_correct"] == [None] * 3
+    bad = call(3, "add", error="no JSON")
+    said = [call(0, "answer", text="3"), call(1, "add", n=1), bad, None, call(2, "answer", text="7")]
+    assert column(story(said), Tries()) == {
+        "try_valid": [1, 0, 0, 0, 1],
+        "try_correct": [0, 0, 0, 0, 1],
+        "try_repeated": [0, 0, 0, 0, 0],
+        "try_broken": [0, 0, 1, 1, 0],  # to look something up is no try
+    }
+    assert column(story(said, gold={}), Tries())["try_correct"] == [None] * 5
 
 
 def test_calls_that_worked() -> None:

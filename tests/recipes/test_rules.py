@@ -14,7 +14,7 @@ from workbench.recipes.ufo import feedback, retry_reward
 def tried(*rollouts: list[str | None], gold: str | None = "7") -> Batch:
     found = [tries(answers, None if gold is None else [gold]) for answers in rollouts]
     batch = Batch.of_maps([i for i, row in enumerate(found) for _ in row], ["g"] * len(found))
-    for name in ("valid", "correct", "repeated"):
+    for name in ("valid", "correct", "repeated", "broken"):
         values = [getattr(one, name) for row in found for one in row]
         batch = batch.with_column(f"try_{name}", "turn", [None if v is None else float(v) for v in values])
     return batch

@@ -9,19 +9,23 @@ from typing import ClassVar, NamedTuple
 from workbench.evidence.answers import find_answer, gold_answers
 from workbench.evidence.base import Meter, Provider, Reads, Sees, Values
 from workbench.recipes.ufo import same_form
-from workbench.trajectory import Group, Trajectory
+from workbench.trajectory import Group, Trajectory, Turn
 
 
 class Try(NamedTuple):
-    """One turn: did it give a valid answer, was that right (None: nobody knows), was it given before?"""
+    """One turn: did it give a valid answer, was that right (None: nobody knows), was it given before?
+
+    `broken`: it should have answered and gave nothing that can be read.
+    """
 
     valid: bool
     correct: bool | None
     repeated: bool
+    broken: bool
 
 
 def tries(answers: Sequence[str | None], golds: Sequence[str] | None) -> list[Try]:
-    """Judge the answers of a rollout in order; one that is None or empty is no valid try, and not right.
+    """Judge the answers of a rollout in order; one that is None or empty is broken, and not right.
 
     Args:
         answers: of each turn.
@@ -39,16 +43,17 @@ def tries(answers: Sequence[str | None], golds: Sequence[str] | None) -> list[Tr
     for answer in answers:
         form = "" if answer is None else same_form(answer)
         right = None if accepted is None else form != "" and form in accepted
-        found.append(Try(form != "", right, form in seen))
+        found.append(Try(form != "", right, form in seen, form == ""))
         seen |= {form} - {""}
     return found
 
 
 @dataclass(frozen=True)
 class Tries(Provider):
-    """Read the tries off a rollout: `try_valid`, `try_correct` and `try_repeated`, 1 or 0 a turn.
+    """Read the tries off a rollout: `try_valid`, `try_correct`, `try_repeated` and `try_broken`, 1 or 0 a turn.
 
-    `try_correct` is unknown where the task has no gold answer. A branch counts the answers of its whole path.
+    A turn that makes another well-formed call is no try: all four are 0. `try_correct` is unknown where the task has
+    no gold answer. A branch counts the answers of its whole path.
 
     Args:
         answer: name of the answering call.
@@ -57,7 +62,12 @@ class Tries(Provider):
     """
 
     answer: str = "answer"
-    provides: ClassVar[Mapping[str, str]] = {"try_valid": "turn", "try_correct": "turn", "try_repeated": "turn"}
+    provides: ClassVar[Mapping[str, str]] = {
+        "try_valid": "turn",
+        "try_correct": "turn",
+        "try_repeated": "turn",
+        "try_broken": "turn",
+    }
     sees: ClassVar[tuple[Sees, ...]] = ("gold",)
     reads: ClassVar[tuple[Reads, ...]] = ("messages", "gold")
 
@@ -68,9 +78,19 @@ class Tries(Provider):
             "try_valid": Values.of(int(one.valid) for one in found),
             "try_correct": Values.of(None if one.correct is None else int(one.correct) for one in found),
             "try_repeated": Values.of(int(one.repeated) for one in found),
+            "try_broken": Values.of(int(one.broken) for one in found),
         }
 
     def _of(self, trajectory: Trajectory, group: Group) -> list[Try]:
         path = trajectory.path(group)
-        said = [find_answer(turn, self.answer) for turn in path.turns]
-        return tries(said, gold_answers(trajectory))[len(path.turns) - len(trajectory.turns) :]
+        judged = tries([find_answer(turn, self.answer) for turn in path.turns], gold_answers(trajectory))
+        found = [
+            one._replace(broken=one.broken and not self._looks(turn))
+            for one, turn in zip(judged, path.turns, strict=True)
+        ]
+        return found[len(path.turns) - len(trajectory.turns) :]
+
+    def _looks(self, turn: Turn) -> bool:
+        """Does the turn call another tool, and nothing but that?"""
+        others = [call for call in turn.calls if call.name.lower() != self.answer.lower()]
+        return bool(others) and all(call.error is None for call in turn.calls)

@@ -161,7 +161,7 @@ TABLE: tuple[Row, ...] = (
     Row(("bad_format",), "", lambda sources: BadFormat()),
     Row(("state",), "", lambda sources: StateIdentity()),
     Row(("answer_cluster", "cluster_support"), "", _clusters),
-    Row(("try_valid", "try_correct", "try_repeated"), "", lambda sources: Tries()),
+    Row(("try_valid", "try_correct", "try_repeated", "try_broken"), "", lambda sources: Tries()),
     Row(("tool_success",), "", lambda sources: ToolSuccess()),
     Row(("format_score",), "", lambda sources: FormatScore()),
     Row(("call_match",), "", lambda sources: CallMatch()),

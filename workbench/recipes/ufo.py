@@ -85,11 +85,6 @@ def share(batch: Batch, repeated: Credit, valid: Credit) -> Tensor:
     return repeated.values / valid.values.clamp_min(1.0)
 
 
-def missed(batch: Batch, valid: Credit) -> Tensor:
-    """1 for a turn without a valid answer."""
-    return 1.0 - valid.values
-
-
 def _incomplete(credit: Credit, batch: Batch, ref: ColumnRef) -> Tensor:
     c = batch[ref.name]
     owner, n = batch.up(c.level, credit.level), batch.count(credit.level)
@@ -102,8 +97,10 @@ def whole(node: Node, name: str) -> Chain:
 
 
 def success(gamma: float, count: Count) -> Node:
-    """gamma^t at the right answer; t counts earlier "answers" (valid ones), or earlier "turns"."""
-    earlier = chain(read("try_valid", "turn"), count_before(above(0.0 if count == "answers" else -1.0)))
+    """gamma^t at the right answer; t counts earlier valid "answers", or all earlier "turns" that were tries."""
+    valid = read("try_valid", "turn")
+    tried: Node = valid if count == "answers" else mix(valid, read("try_broken", "turn"))
+    earlier = chain(tried, count_before(above(0.0)))
     return whole(apply(decayed, read("try_correct", "turn"), earlier, gamma=gamma), "try_correct")
 
 
@@ -115,8 +112,8 @@ def repetition() -> Node:
 
 
 def retry_reward(gamma: float, repeat: float, invalid: float, count: Count) -> Node:
-    """R = gamma^t [right at try t] - repeat (1 - E / T) - invalid (turns without a valid answer)."""
-    broken = whole(apply(missed, read("try_valid", "turn")), "try_valid")
+    """R = gamma^t [right at try t] - repeat (1 - E / T) - invalid (tries that could not be read)."""
+    broken = whole(read("try_broken", "turn"), "try_broken")
     return mix(success(gamma, count), repetition(), broken, weights=(1.0, -repeat, -invalid))
 
 
@@ -143,20 +140,21 @@ def ufo(
 ) -> Recipe:
     """Pay for a right answer the less the later it comes, and charge for repeating wrong ones.
 
-        R = gamma^t [right at turn t] - repeat (1 - E / T) - invalid (turns without a valid answer)
+        R = gamma^t [right at try t] - repeat (1 - E / T) - invalid (tries that could not be read)
 
-    t counts turns from 0; E of the T answers differ. The whole of R arrives at the end.
+    t counts tries from 0; E of the T answers differ. The whole of R arrives at the end. A turn that calls another tool
+    is no try.
 
     Args:
-        gamma: decay per turn.
+        gamma: decay per try.
         repeat: lambda, charge where all answers are the same but one.
-        invalid: charge per turn without a valid answer.
+        invalid: charge per try that could not be read.
         host: "ppo" over tokens with a value head and gamma = lam = 1, as published; "grpo" compares with the group.
         kl: of the policy that sampled to the reference, in the reward of each token (ppo); needs the column
             "logprob_ref" unless 0.
         entropy: weight of the entropy bonus; needs the model's entropy per token unless 0.
 
-    Needs: try_correct, try_valid, try_repeated (evidence: read off the answers of a "try again" world); value (ppo).
+    Needs: try_correct, try_valid, try_repeated, try_broken (evidence: read off the answers); value (ppo).
     Holds: a right fifth answer after four equal wrong ones is worth 1/16 - 0.3 < 0; five different wrong ones, 0.
     Source: arXiv:2507.14295: decay, repetition, a charge for invalid output.
     Differs: see `ufo_released`. Both train on the quarter of the groups whose rewards differ most: that is sampling.
@@ -177,8 +175,8 @@ def ufo_released(
     Args: as in `ufo`.
 
     Source: lichengliu03/unary-feedback, ragen/env/metamathqa/env.py, ragen/llm_agent/es_manager.py.
-    Differs: a turn without a valid answer does not age the success, it costs 0.1; the paper's t is the turn. An empty
-        answer breaks the release's environment; here it is a turn without a valid answer.
+    Differs: a try that cannot be read does not age the success, it costs 0.1; the paper's t is the turn. An empty
+        answer breaks the release's environment; here it is a try that cannot be read.
     """
     return _hosted("ufo_released", retry_reward(gamma, repeat, invalid, "answers"), host, kl, entropy)
 

@@ -22,7 +22,7 @@ def reward(case: Case) -> dict[str, Any]:
     replies = [feedback(bool(one.correct), sum(t.valid for t in judged[: k + 1]), most) for k, one in enumerate(judged)]
     end = next((k + 1 for k, (_, over) in enumerate(replies) if over), len(judged))
     batch = turns_of([end], ["q"])
-    for name in ("valid", "correct", "repeated"):
+    for name in ("valid", "correct", "repeated", "broken"):
         values = torch.tensor([float(getattr(one, name)) for one in judged[:end]], dtype=torch.float64)
         batch = batch.with_column(f"try_{name}", "turn", values)
     count = choose("variant", {"paper": "turns", "released": "answers"}, p.get("variant", "paper"))
