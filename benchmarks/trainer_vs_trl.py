@@ -1,10 +1,12 @@
 """The same tiny policy, world, groups and updates here and in TRL's `GRPOTrainer`, on a CPU.
 
-    python benchmarks/trainer_vs_trl.py [--trl-python PYTHON] [--rounds 3] [--updates 5] [--threads 1] [--keep NAME]
+    python benchmarks/trainer_vs_trl.py [--world chain] [--size 8] [--trl-python PYTHON] [--rounds 3] [--updates 5]
+        [--threads 1] [--keep NAME]
 
-Both sides play 3-hop chains, the same 8 tasks x 8 rollouts an update, at temperature 1, turns of at most 32 tokens,
-with GRPO's loss without KL, float32, AdamW at 3e-4, one update a batch, all weights trained. Each half is a process
-of its own; its first update is not counted. They run in turn, so that a busy machine is busy for both.
+Both sides play 3-hop chains (or facets), the same 8 tasks x 8 rollouts (or x 16) an update, at temperature 1, turns of
+at most 32 tokens, with GRPO's loss without KL, float32, AdamW at 3e-4, one update a batch, all weights trained. Each
+half is a process of its own; its first update is not counted. They run in turn, so that a busy machine is busy for
+both.
 
 TRL gets its best. First the ways it has to play several turns with a model of this size (`halves/routes.py`):
 
@@ -38,7 +40,7 @@ from halves import machine
 
 ROUTES = ("rollout_func, keys kept", "rollout_func", "tools", "tools, paged", "tools, vllm")
 BATCHES = (16, 32, 64)
-EACH = 64  # trajectories of an update
+GROUPS = 8
 PARTS = ("rollout", "evidence", "credit", "reward and padding", "learn", "rest")
 
 
@@ -46,6 +48,8 @@ def main() -> int:
     """Compare, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trl-python", default=sys.executable, help="a Python that has TRL (this one)")
+    parser.add_argument("--world", default="chain", choices=("chain", "facet"))
+    parser.add_argument("--size", type=int, default=8, choices=(8, 16), help="rollouts of a task")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--updates", type=int, default=5, help="counted, of each half in each round")
     parser.add_argument("--trial", type=int, default=2, help="counted, where a route or a batch size is tried")
@@ -59,8 +63,9 @@ def main() -> int:
         return 2
     given = [a if a != asked.trl_python else "PYTHON" for a in sys.argv[1:]]
     found: dict[str, Any] = {"command": machine.command(given), "machine": machine.facts(), "threads": asked.threads}
-    trial = {"threads": asked.threads, "steps": asked.trial + 1, "seed": 0}
-    routes = {name: theirs(asked, {**trial, "route": name, "batch": EACH}) for name in asked.routes}
+    found |= {"world": asked.world, "groups": GROUPS, "size": asked.size}
+    trial = {"threads": asked.threads, "steps": asked.trial + 1, "seed": 0, "world": asked.world, "size": asked.size}
+    routes = {name: theirs(asked, {**trial, "route": name, "batch": max(BATCHES)}) for name in asked.routes}
     route = quickest(routes)
     print_trials("route (batch 64)", routes)
     batches = {str(n): theirs(asked, {**trial, "route": route, "batch": n}) for n in BATCHES}
@@ -109,6 +114,7 @@ def half(python: str, name: str, settings: dict[str, Any], patience: float | Non
     here = os.pathsep.join([str(machine.ROOT / "benchmarks"), str(machine.ROOT)])
     quiet = {"HF_HUB_OFFLINE": "1", "TRL_EXPERIMENTAL_SILENCE": "1", "VLLM_NO_USAGE_STATS": "1"}
     env = {**os.environ, **quiet, "PYTHONPATH": here, "OMP_NUM_THREADS": str(settings["threads"])}
+    env |= {"HALF_WORLD": settings["world"], "HALF_SIZE": str(settings["size"])}
     env.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.json"
@@ -173,7 +179,8 @@ def print_trials(title: str, tried: dict[str, dict[str, Any]]) -> None:
 def report(found: dict[str, Any]) -> None:
     """Print the comparison."""
     said, where = found["summary"], found["machine"]
-    print(f"{where['processor']}, {where['cores']} cores, {found['threads']} thread(s); {EACH} trajectories an update")
+    played = f"{found['world']}, {found['groups']} tasks x {found['size']} an update"
+    print(f"{where['processor']}, {where['cores']} cores, {found['threads']} thread(s); {played}")
     print(f"  {'round':>5} {'load':>6} {'here /s':>9} {'cpu':>7} {'TRL /s':>9} {'cpu':>7}   ratio clock, cpu")
     for number, one in enumerate(found["rounds"]):
         here, trl = rates(one["here"]), rates(one["trl"])

@@ -1,15 +1,20 @@
-"""What both halves of `trainer_vs_trl.py` share: the tasks of a step, and what is said of played episodes."""
+"""What both halves of `trainer_vs_trl.py` share: the tasks of a step, and what is said of played episodes.
+
+The world and the size of a group come from the environment: a half is a process of its own.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from workbench import envs
 from workbench.envs.base import Task
 from workbench.seeds import seed_for
 
-GROUPS, SIZE, SEED = 8, 8, 0
-WORLD = envs.load("chain")
+GROUPS, SIZE, SEED = 8, int(os.environ.get("HALF_SIZE", "8")), 0
+NAME = os.environ.get("HALF_WORLD", "chain")
+WORLD = envs.load(NAME)
 
 
 def batch_of() -> int:

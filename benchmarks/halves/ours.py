@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from halves import machine
-from halves.common import GROUPS, SEED, SIZE, WORLD
+from halves.common import GROUPS, NAME, SEED, SIZE, WORLD
 from workbench import policy
 from workbench.recipes import grpo
 from workbench.train.plan import Plan
@@ -28,7 +28,7 @@ def main(asked: dict[str, Any]) -> dict[str, Any]:
         ends.append(time.perf_counter())
         worked.append(time.process_time())
 
-    player = policy.load("tiny", tools=WORLD.tools)
+    player = policy.load(f"tiny@{NAME}", tools=WORLD.tools)
     plan = Plan(steps=asked["steps"], groups=GROUPS, size=SIZE, rate=3e-4, seed=SEED, max_new_tokens=32)
     _, rows = train(player, WORLD, grpo(kl=0.0), plan, progress=note)
     rows = rows[1:]  # what the first update cost is nobody's business

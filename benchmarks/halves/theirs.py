@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from halves import machine, routes
-from halves.common import SIZE, batch_of, share_of, tasks_of
+from halves.common import NAME, SIZE, batch_of, share_of, tasks_of
 
 
 def main(asked: dict[str, Any]) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def build(trl: Any, asked: dict[str, Any], folder: str, played: list[dict[str, f
     from datasets import Dataset
     from workbench.policy import tiny
 
-    model, tokenizer = tiny.load("chain")
+    model, tokenizer = tiny.load(NAME)
     tokenizer.eos_token = "Ċ"  # a turn is one line: generation ends where it ends
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     for part in (model, tokenizer):
