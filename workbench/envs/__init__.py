@@ -17,7 +17,8 @@ def load(name: str, **params: Any) -> Environment:
         name: "gazetteer" (questions about real countries), "chain" (fresh facts: belief moves at the end), "facet"
             (clues that narrow a list: belief moves at every turn) or "known" (chains in one fixed world: it moves where
             that world is known): generated, with an exact oracle. "tictactoe", "sudoku" and "minesweeper": games
-            whose oracle judges each move. "retry": any of these with a user who says "try again".
+            whose oracle judges each move. "retry": any of these with a user who says "try again". "toolbox": an
+            API of tools with gold traces.
         params: the knobs of that world; see the class of that name in `workbench.envs`.
 
     Raises:
@@ -35,6 +36,7 @@ def load(name: str, **params: Any) -> Environment:
     from workbench.envs.retry import Retry
     from workbench.envs.sudoku import Sudoku
     from workbench.envs.tictactoe import TicTacToe
+    from workbench.envs.toolbox import Toolbox
 
     worlds: dict[str, Any] = {
         "gazetteer": Gazetteer,
@@ -45,6 +47,7 @@ def load(name: str, **params: Any) -> Environment:
         "sudoku": Sudoku,
         "minesweeper": Minesweeper,
         "retry": Retry,
+        "toolbox": Toolbox,
     }
     if name not in worlds:
         raise ValueError(f"world: expected one of {sorted(worlds)}, got {name!r}")
