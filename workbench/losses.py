@@ -206,6 +206,41 @@ class PolicyLoss(Loss):
 
 
 @dataclass(frozen=True)
+class TruncatedPolicyLoss(PolicyLoss):
+    """The clipped surrogate where another engine sampled: weighed by how likely the learner finds its tokens.
+
+        w_t = min(p(t) / q(t), cap)      p: the learner before the update, q: the sampler; no gradient
+        l_t = w_t * clipped surrogate of the ratio of the learner to itself before the update
+
+    The clip then bounds what the update does, and `cap` what the difference of two engines, or a step of staleness,
+    can weigh. The learner before the update is the learner itself: for one update a batch (`Plan.epochs` 1), where its
+    ratio to itself is 1.
+
+    Args:
+        cap: largest weight.
+
+    Source: Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy RL training" (truncated
+        importance sampling); the cap is 2 there.
+    """
+
+    cap: float = 2.0
+
+    def correction(self, logprob: Tensor, logprob_old: Tensor) -> Tensor:
+        """Return w of each token [T], and no gradient."""
+        return importance_ratio(logprob.detach(), logprob_old).clamp(max=self.cap)
+
+    def __call__(self, look: Look) -> Tensor:
+        weight = self.correction(look.logprob, look.logprob_old)
+        return weight * super().__call__(self._anchored(look))
+
+    def is_clipped(self, look: Look) -> Tensor:
+        return super().is_clipped(self._anchored(look))
+
+    def _anchored(self, look: Look) -> Look:
+        return look._replace(logprob_old=look.logprob.detach())
+
+
+@dataclass(frozen=True)
 class ClippedAway(Loss):
     """What the clip of a policy loss removed: -A r on the clipped tokens, 0 elsewhere.
 

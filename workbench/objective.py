@@ -9,7 +9,7 @@ batch is cut, micro-batches and ranks add up to the very same gradient.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -18,7 +18,16 @@ from torch import Tensor
 from workbench import show
 from workbench.batch import Batch, Level
 from workbench.credit import ColumnRef, Credit, Schedule
-from workbench.losses import Aggregate, EntropyLoss, KLLoss, Look, Loss, PolicyLoss, token_mean
+from workbench.losses import (
+    Aggregate,
+    EntropyLoss,
+    KLLoss,
+    Look,
+    Loss,
+    PolicyLoss,
+    TruncatedPolicyLoss,
+    token_mean,
+)
 
 # ------------------------------------------------------------------------------------ terms and objectives
 
@@ -294,3 +303,32 @@ def clipped(
     if entropy != 0.0:
         terms.append(Term("entropy", EntropyLoss(), entropy, aggregate))
     return Objective(tuple(terms))
+
+
+def truncated(objective: Objective, cap: float = 2.0) -> Objective:
+    """Return an objective whose policy terms weigh tokens by the truncated ratio of learner and sampler.
+
+    For runs whose sampler is another engine than the learner, or a step behind it; one update a batch.
+
+    Args:
+        objective: with a policy term.
+        cap: see `TruncatedPolicyLoss`.
+
+    Raises:
+        ValueError: it has no policy term.
+
+    Example:
+        >>> truncated(clipped(0.2), cap=3.0)
+        policy[TruncatedPolicyLoss(low=0.2, high=0.2, cap=3.0); token_mean]
+    """
+
+    def weighed(term: Term) -> Term:
+        if type(term.loss) is not PolicyLoss:
+            return term
+        given = {f.name: getattr(term.loss, f.name) for f in fields(term.loss)}
+        return replace(term, loss=TruncatedPolicyLoss(**given, cap=cap))
+
+    terms = tuple(map(weighed, objective.terms))
+    if terms == objective.terms:
+        raise ValueError(f"expected a policy term to weigh, got {objective!r}")
+    return replace(objective, terms=terms)

@@ -15,7 +15,7 @@ from typing import overload
 
 from workbench.glossary.entry import Entry
 from workbench.glossary.rollouts import ROLLOUTS
-from workbench.glossary.updates import CREDIT, TIMES, UPDATES
+from workbench.glossary.updates import CREDIT, SCALED, TIMES, UPDATES
 
 __all__ = ["ENTRIES", "SECTIONS", "Entry", "Glossary", "defined", "glossary", "page"]
 
@@ -24,6 +24,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
     "Credit": CREDIT,
     "Updates": UPDATES,
     "Time": TIMES,
+    "Scaled runs": SCALED,
 }
 """Definitions by what is measured."""
 

@@ -195,6 +195,24 @@ UPDATES: Mapping[str, Entry] = {
         bad="A few tokens: look at them, a control or stop token is likely. All: wrong weights or temperature.",
         equation="share of t with |exp(l_t - l_old,t) - 1| > bound",
     ),
+    "ratio_spread": Entry(
+        "ratio_spread",
+        "How far the log-probs of learner and sampler lie apart before the first update: the size that half, 90 % and "
+        "99 % of the tokens stay below.",
+        range="three numbers, 0 or more, in nats",
+        good="Alike from step to step, and of the size of rounding.",
+        bad="The last far above the others: a few tokens differ, see `ratio_off`. All grow: a sampler lags behind.",
+        equation="quantiles 0.5, 0.9, 0.99 of |l_t - l_old,t|",
+    ),
+    "corrected": Entry(
+        "corrected",
+        "Share of tokens whose weight a truncated correction cuts: the learner finds them so much likelier than the "
+        "sampler did. None where the objective corrects nothing (`workbench.objective.truncated`).",
+        range="0 to 1",
+        good="0, or near it.",
+        bad="Sampler and learner are far apart: see `ratio_spread`; lower the rate or `Scale.asynchronous`.",
+        equation="share of t with exp(l_t - l_old,t) > cap",
+    ),
     "kl_before": Entry(
         "kl_before",
         "KL from the sampling policy to the learner before the first update, by the k3 estimate. It must be 0 "
@@ -344,5 +362,23 @@ TIMES: Mapping[str, Entry] = {
         good="As above.",
         bad="Larger micro_tokens; shared prompts as trees.",
         equation="tokens / seconds_learn",
+    ),
+}
+
+SCALED: Mapping[str, Entry] = {
+    "seconds_sync": Entry(
+        "seconds_sync",
+        "Wall time from the update until every engine has the new weights and agrees with the learners.",
+        range="0 or more, in seconds",
+        good="Small beside `seconds_rollout` and `seconds_learn`.",
+        bad="Whole weights are written and read once a step: make steps larger, or use fewer engines on slow disks.",
+    ),
+    "seconds_idle": Entry(
+        "seconds_idle",
+        "Wall time of a step in which none of its parts was at work: calls between processes, processes made anew.",
+        range="0 or more, in seconds",
+        good="Near 0.",
+        bad="Large once: a process died, see `log.txt`. Always: the parts are too small for so many processes.",
+        equation="seconds - the sum of its parts",
     ),
 }

@@ -22,7 +22,9 @@ from workbench.credit import Credit
 from workbench.envs.base import Environment
 from workbench.evidence import Evidence, collect, for_recipe
 from workbench.evidence.scoring import SampledLogprobs
+from workbench.losses import TruncatedPolicyLoss
 from workbench.measure import BOUNDS, alarms, credited, kept, played
+from workbench.objective import Objective
 from workbench.policy.base import Policy, Settings
 from workbench.recipes import Recipe
 from workbench.rollout import play
@@ -174,6 +176,8 @@ def learn(learner: Learner, recipe: Recipe, plan: Plan, batch: Batch, credits: M
     weights = objective.weights(batch, credits["credit"])
     counted = torch.stack([w != 0 for w in weights.values()]).any(0)
     parts = parts_of(learner.model, batch, counted, plan.micro_tokens, plan.pack)
+    if plan.epochs > 1 and cap_of(objective) is not None:
+        raise ValueError(f"{recipe.name}: a truncated correction is for one update a batch, got epochs={plan.epochs}")
     trainable = [p for p in student.parameters() if p.requires_grad]
     head = [] if learner.head is None else list(learner.head.parameters())
     put_back = remember(trainable, learner.optimiser) if plan.epochs > 1 else None
@@ -206,9 +210,15 @@ def learn(learner: Learner, recipe: Recipe, plan: Plan, batch: Batch, credits: M
         "clip_share": mean_of([p.clip_share for p in passes]),
         "gradient_norm": mean_of([norm[0] for norm in norms]),
         "gradient_norm_value": mean_of([norm[1] for norm in norms]) if head else None,
-        **measure([p.seen for p in passes], batch, BOUNDS[learner.dtype].gap),
+        **measure([p.seen for p in passes], batch, BOUNDS[learner.dtype].gap, cap_of(objective)),
         "padding": 1 - sum(p.real for p in parts) / max(sum(p.ids.numel() for p in parts), 1),
     }
+
+
+def cap_of(objective: Objective) -> float | None:
+    """Return the cap of an objective's truncated correction; None where it has none."""
+    caps = [term.loss.cap for term in objective.terms if isinstance(term.loss, TruncatedPolicyLoss)]
+    return min(caps, default=None)
 
 
 # ----------------------------------------------------------------------------------------------- parts of a step

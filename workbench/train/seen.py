@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,25 +55,43 @@ class Ratio(NamedTuple):
         gap: largest | ratio - 1 | of a token.
         mean: mean | log ratio |.
         off: share of tokens whose ratio is further from 1 than a bound.
+        quantiles: of | log ratio |, those of `QUANTILES`.
     """
 
     gap: float | None
     mean: float | None
     off: float | None
+    quantiles: tuple[float, ...] | None
+
+
+QUANTILES = (0.5, 0.9, 0.99)
+"""Of `ratio_spread`."""
 
 
 def ratio_of(logprob: Tensor, old: Tensor, bound: float) -> Ratio:
     """Measure exp(l - l_old) against 1.
 
     Example:
-        >>> [round(x, 4) for x in ratio_of(torch.tensor([-1.0, -2.0]), torch.tensor([-1.0, -2.1]), 0.01)]
-        [0.1052, 0.05, 0.5]
+        >>> found = ratio_of(torch.tensor([-1.0, -2.0]), torch.tensor([-1.0, -2.1]), 0.01)
+        >>> [round(x, 4) for x in found[:3]], [round(x, 4) for x in found.quantiles]
+        ([0.1052, 0.05, 0.5], [0.05, 0.09, 0.099])
     """
     if not len(logprob):
-        return Ratio(None, None, None)
+        return Ratio(None, None, None, None)
     log = _log_ratio(logprob, old)
-    gap = torch.expm1(log).abs()
-    return Ratio(gap.max().item(), log.abs().mean().item(), (gap > bound).double().mean().item())
+    gap, size = torch.expm1(log).abs(), log.abs()
+    spread = np.quantile(size.numpy(), QUANTILES).tolist()  # torch has a limit of 2^24 numbers
+    return Ratio(gap.max().item(), size.mean().item(), (gap > bound).double().mean().item(), tuple(spread))
+
+
+def corrected(logprob: Tensor, old: Tensor, cap: float) -> float | None:
+    """Return the share of tokens whose ratio a truncated correction cuts: exp(l - l_old) > cap; None without tokens.
+
+    Example:
+        >>> corrected(torch.tensor([-1.0, -2.0]), torch.tensor([-1.0, -3.0]), cap=2.0)
+        0.5
+    """
+    return (torch.exp(_log_ratio(logprob, old)) > cap).double().mean().item() if len(logprob) else None
 
 
 def kl_of_update(logprob: Tensor, old: Tensor) -> tuple[float, float] | None:
@@ -119,13 +138,14 @@ def pull_by_turn(pull: Tensor, turn_index: Tensor) -> list[float] | None:
 # ------------------------------------------------------------------------------------------------------ the row
 
 
-def measure(passes: Sequence[Seen], batch: Batch, bound: float) -> dict[str, Any]:
+def measure(passes: Sequence[Seen], batch: Batch, bound: float, cap: float | None = None) -> dict[str, Any]:
     """Measure the passes of a step; the keys are in the glossary.
 
     Args:
         passes: one an epoch, in order; none if the batch had no token that counts.
         batch: what was passed over.
         bound: of | ratio - 1 | for `ratio_off`.
+        cap: of the weights of a truncated correction; None where the objective has none.
     """
     first, last = (passes[0], passes[-1]) if passes else (None, None)
     before = kl_of_update(*_against(first, batch, "logprob_old"))
@@ -137,6 +157,8 @@ def measure(passes: Sequence[Seen], batch: Batch, bound: float) -> dict[str, Any
         "ratio_gap": ratio.gap,
         "ratio_mean": ratio.mean,
         "ratio_off": ratio.off,
+        "ratio_spread": list(ratio.quantiles) if ratio.quantiles else None,
+        "corrected": None if cap is None else corrected(*_against(first, batch, "logprob_old"), cap),
         "kl_before": before[1] if before else None,
         "kl_update_k1": moved[0] if moved else None,
         "kl_update_k3": moved[1] if moved else None,
