@@ -113,9 +113,10 @@ def devices(ask: Request) -> Iterator[str]:
             f" and {s.rollouts} x {s.tensor_parallel} for engines" if s.rollouts else ""
         )
         less = "device='cpu'" if not machine.gpus else f"at most {len(machine.gpus)} of them"
+        many = f"{s.devices} GPU{'s' if s.devices > 1 else ''} ({what})"
         yield (
-            f"it asks for {s.devices} GPU{'s' if s.devices > 1 else ''} ({what}), and {machine.name} has {said_of(machine.gpus)}; ask for {less}, "
-            "or join a cluster that has them with address='HEAD:6379'"
+            f"it asks for {many}, and {machine.name} has {said_of(machine.gpus)}; ask for {less}, or join a cluster "
+            "that has them with address='HEAD:6379'"
         )
     most = PROCESSES_A_PROCESSOR * machine.cpus
     if s.device == "cpu" and s.devices > most:

