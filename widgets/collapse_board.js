@@ -1,6 +1,7 @@
 // Where the signal dies: collapsed groups by cause over steps, measures against thresholds, and the groups behind a step.
 
 import { button, canvas, count, el, fill, fold, keys, oneLine, plain, visible } from "./core.js";
+import { askMap, drawMap } from "./inner_map.js";
 import { amount, known, lineChart, share, ticks, together } from "./charts.js";
 
 const [EDGE, RIGHT, TOP, FOOT] = [44, 10, 8, 20];
@@ -366,7 +367,7 @@ class Board {
     try {
       const map = await this.mapOf(id);
       if (!place.isConnected) return;
-      if (map) this.down = await this.mount(map, place);
+      if (map) this.down = (await drawMap(this.ctx, map, place)).down;
       fill(line, map ? "" : "This file has not the text of this rollout; with a kernel, .live() opens any.");
     } catch (error) {
       fill(line, visible(error.message));
@@ -376,20 +377,10 @@ class Board {
   async mapOf(id) {
     const { carried } = this.data;
     if (carried) {
-      this.script = carried.script;
+      this.ctx.mapScript = carried.script;
       return carried.maps[carried.names.indexOf(`${this.step} ${id}`)];
     }
-    const answer = await this.ctx.ask("open", { step: this.step, trajectory: id, script: !this.script });
-    this.script ||= answer.script;
-    return answer.map;
-  }
-
-  /** Run the credit map's own module, loaded only now; it hears nothing of ours but the link. */
-  async mount(map, place) {
-    this.module ??= await import(URL.createObjectURL(new Blob([this.script], { type: "text/javascript" })));
-    const given = { kind: "credit_map", name: "map", title: "Credit map", link: this.ctx.link, data: map, state: {} };
-    const none = () => {};
-    return this.module.default.render({ model: { get: (key) => given[key], set: none, save_changes: none, on: none, off: none, send: none }, el: place });
+    return askMap(this.ctx, { step: this.step, trajectory: id });
   }
 
   buttons() { return [...(this.table?.querySelectorAll("tr") || [])].flatMap((r) => r.rollouts || []); }

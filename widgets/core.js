@@ -31,13 +31,6 @@ export function unpack(bytes) {
   return head.payload;
 }
 
-/** Read the same bytes from text: zlib, then base64, as a page carries them. */
-export async function unzip(text) {
-  const raw = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  const stream = new Blob([raw]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Response(stream).arrayBuffer();
-}
-
 // ----------------------------------------------------------------------------------- numbers in words and in colours
 // The same encoding as workbench/view/palette.py: a test compares them.
 
@@ -432,7 +425,7 @@ function wired(model) {
           if (message.progress) { call.progress?.(message.progress); return; }
           open.delete(message.id);
           if (message.error) call.reject(new Error(message.error));
-          else call.resolve(unpack(buffers[0]));
+          else call.resolve(message.answer ?? unpack(buffers[0]));
         },
       };
       for (const [name, f] of Object.entries(heard)) model.on(name, f);
@@ -462,26 +455,4 @@ export function widget(views, style) {
     return () => { cancelAnimationFrame(again); hideStatic(false); down(); };
   };
   return { render };
-}
-
-/** What an exported page runs: each embedded payload becomes its view, and the static one before it is hidden. */
-export async function hydrate(views, style) {
-  const embedded = [...document.querySelectorAll("script.cw-data")];
-  for (const [i, node] of embedded.entries()) {
-    const spec = JSON.parse(node.textContent);
-    const place = el("div", { class: "cw-host" });
-    try {
-      const data = unpack(await unzip(spec.zip));
-      node.before(place);
-      mount(views[spec.kind], place, {
-        kind: spec.kind, title: spec.title, name: `${spec.kind}-${i}`, hash: embedded.length > 1 ? `v${i + 1}` : "",
-        link: spec.link, data, state: spec.state, style, page: true, wire: null,
-      });
-      const before = place.previousElementSibling;
-      if (before?.classList.contains("cw-static")) before.hidden = true;
-    } catch (error) {
-      console.error(error); // the static view stays
-    }
-  }
-  document.documentElement.dataset.drawn = "true";
 }

@@ -1,6 +1,7 @@
 // The monitor of a run: state, progress, pause and stop, alarms, live curves, the newest rollouts and the map of one.
 
 import { button, count, digits, el, fill, keys, level, number, oneLine, plain, ruler, STATUS, switcher, washClass } from "./core.js";
+import { askMap, drawMap } from "./inner_map.js";
 import { amount, duration, known, lineChart, share, together } from "./charts.js";
 
 const BEATS = 3; // a kernel that was silent for so many beats is gone
@@ -352,7 +353,7 @@ class Monitor {
     try {
       const map = await this.mapOf(step, id);
       if (!place.isConnected) return;
-      if (map) this.down = await this.mount(map, place);
+      if (map) this.down = (await drawMap(this.ctx, map, place)).down;
       fill(line, map ? "" : "This file has no room for the text of this rollout; with a kernel any opens.");
     } catch (error) {
       fill(line, error.message);
@@ -362,22 +363,11 @@ class Monitor {
   async mapOf(step, id) {
     const { carried } = this.ctx.data;
     if (!this.ctx.live) {
-      this.script = carried?.script;
+      this.ctx.mapScript = carried?.script;
       return carried?.maps[carried.ids.indexOf(`${step} ${id}`)];
     }
     if (this.lost) throw new Error("the kernel of this view does not answer");
-    const answer = await this.ctx.ask("open", { step, trajectory: id, script: !this.script });
-    this.script ||= answer.script;
-    return answer.map;
-  }
-
-  /** Run the credit map's own module, loaded only now; it hears nothing of ours but the link. */
-  async mount(map, place) {
-    const address = URL.createObjectURL(new Blob([this.script], { type: "text/javascript" }));
-    this.module ??= await import(address);
-    const given = { kind: "credit_map", name: "map", title: "Credit map", link: this.ctx.link, data: map, state: {} };
-    const none = () => {};
-    return this.module.default.render({ model: { get: (key) => given[key], set: none, save_changes: none, on: none, off: none, send: none }, el: place });
+    return askMap(this.ctx, { step, trajectory: id });
   }
 
   shut() {

@@ -1,6 +1,7 @@
 // Knobs of recipes and edits of rewards above a credit map: the kernel computes every method again while the hand moves.
 
 import { button, choice, count, el, fill, fold, keys, oneLine, plain } from "./core.js";
+import { drawMap } from "./inner_map.js";
 
 const REST = 250; // ms without another position until sums are checked
 const PATIENCE = 20000; // ms after which the kernel is said not to answer
@@ -11,7 +12,7 @@ export function view(ctx) {
   ctx.on("data", () => panel.build());
   ctx.on("state", () => panel.build());
   ctx.on("select", (selection) => panel.follow(selection));
-  ctx.on("dispose", () => { clearTimeout(panel.resting); panel.down?.(); });
+  ctx.on("dispose", () => { clearTimeout(panel.resting); panel.model?.down(); });
 }
 
 class Panel {
@@ -242,28 +243,21 @@ class Panel {
 
   // ----------------------------------------------------------------------------------------------------------- the map
 
-  /** Run the credit map's own module in here, as a widget whose kernel is this panel. */
+  /** The credit map, as a widget whose kernel is this panel. */
   async draw(map) {
     const { ctx } = this;
-    this.down?.();
-    this.down = this.model = null;
-    const heard = {};
-    const named = { kind: "credit_map", name: `${ctx.name}-map`, title: "Credit map", link: ctx.link };
-    const values = { ...named, data: map, state: { ...ctx.state } };
-    const set = { selection: (s) => ctx.select(s), state: ({ knobs, edits, rollout, ...own }) => ctx.remember(own) };
-    const send = ({ ask, id, args }) => {
-      if (ctx.live && ask === "open") this.show(args.trajectory);
-      heard["msg:custom"]?.({ id, error: "answered by the panel above" });
-    };
-    const model = {
-      get: (key) => values[key], set: (key, value) => set[key]?.(value), save_changes() {}, send,
-      on: (name, f) => { heard[name] = f; }, off: (name) => { delete heard[name]; },
-      push: (name, value) => { values[name] = value; heard[`change:${name}`]?.(); },
-    };
-    this.module ??= import(URL.createObjectURL(new Blob([ctx.data.script], { type: "text/javascript" })));
-    const { render } = (await this.module).default;
-    this.down = render({ model, el: this.place });
-    this.model = model;
+    this.model?.down();
+    this.model = null;
+    ctx.mapScript = ctx.data.script;
+    this.model = await drawMap(ctx, map, this.place, {
+      name: `${ctx.name}-map`,
+      state: { ...ctx.state },
+      set: { selection: (s) => ctx.select(s), state: ({ knobs, edits, rollout, ...own }) => ctx.remember(own) },
+      ask: async (name, args) => {
+        if (ctx.live && name === "open") this.show(args.trajectory);
+        throw new Error("answered by the panel above");
+      },
+    });
     ctx.root.dataset.drawn = "true";
   }
 }

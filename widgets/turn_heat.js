@@ -4,6 +4,7 @@ import {
   button, canvas, choice, count, digits, el, fill, fold, keys, LETTERS, many, number, oneLine, plain, ruler, switcher, visible,
   worded,
 } from "./core.js";
+import { askMap, drawMap } from "./inner_map.js";
 import {
   beyond, blockExpression, cellAt, codes, countMarks, GROUPS, meansByTurn, NONE, rampCodes, rowsOf, rowsText, shownMethods,
   shownRollouts, SORTS, start, textList,
@@ -424,7 +425,8 @@ class Heat {
     try {
       const map = await this.mapOf(n);
       if (!place.isConnected) return;
-      if (map) this.down = await this.mountMap(map, place);
+      const ask = (name, args, told) => this.ctx.ask(name, { ...args, trajectory: this.ids(n) }, told);
+      if (map) this.down = (await drawMap(this.ctx, map, place, { state: { turn: this.cursor.turn }, ask })).down;
       fill(line, map ? "" : "This file has not the text of this rollout, only of those the methods part on most; `.live()` opens any.");
     } catch (error) {
       fill(line, visible(error.message));
@@ -433,20 +435,10 @@ class Heat {
 
   async mapOf(n) {
     const { carried } = this.data;
-    if (carried) this.script = carried.script;
+    if (carried) this.ctx.mapScript = carried.script;
     if (carried?.maps[n]) return carried.maps[n];
     if (!this.ctx.live) return null;
-    const answer = await this.ctx.ask("open", { trajectory: this.ids(n), script: !this.script });
-    this.script ||= answer.script;
-    return answer.map;
-  }
-
-  /** Run the credit map's own module, loaded only now; it hears nothing of ours but the link. */
-  async mountMap(map, place) {
-    this.module ??= await import(URL.createObjectURL(new Blob([this.script], { type: "text/javascript" })));
-    const given = { kind: "credit_map", name: "map", title: "Credit map", link: this.ctx.link, data: map, state: { turn: this.cursor.turn } };
-    const none = () => {};
-    return this.module.default.render({ model: { get: (key) => given[key], set: none, save_changes: none, on: none, off: none, send: none }, el: place });
+    return askMap(this.ctx, { trajectory: this.ids(n) });
   }
 
   close(keep = true) {

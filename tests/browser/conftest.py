@@ -244,7 +244,7 @@ class Watched:
             names = set(self.page.evaluate("Object.getOwnPropertyNames(window)"))
             assert names - self.known == set()
 
-    def until(self, expression: str, arg: Any = None, timeout: float = 20.0) -> Any:
+    def until(self, expression: str, arg: Any = None, timeout: float = 40.0) -> Any:
         """Wait until an expression is true; Playwright's own way needs `eval`, which the pages' policy forbids."""
         end = time.monotonic() + timeout
         while not (found := self.page.evaluate(expression, arg)):
@@ -257,7 +257,24 @@ class Watched:
         """Run a line in the notebook's kernel; return what it printed."""
         return self.page.evaluate(RUN, source)
 
-    def until_said(self, source: str, wanted: str, timeout: float = 10.0) -> None:
+    def holds(self, fact: Callable[[], Any], timeout: float = 40.0) -> Any:
+        """Wait until a fact is true, while the page goes on; return it."""
+        end = time.monotonic() + timeout
+        while not (found := fact()):
+            assert time.monotonic() < end, f"still {found!r} after {timeout} s; {self.complaints}"
+            self.page.wait_for_timeout(30)
+        return found
+
+    def reads(self, place: Any, *words: str, timeout: float = 40.0) -> str:
+        """Wait until the text of a place (selector or locator) holds all words; return it."""
+        found = self.page.locator(place).first if isinstance(place, str) else place
+        end = time.monotonic() + timeout
+        while not all(word in (said := found.inner_text()) for word in words):
+            assert time.monotonic() < end, f"{place}: {said!r} has not {words}; {self.complaints}"
+            self.page.wait_for_timeout(30)
+        return said
+
+    def until_said(self, source: str, wanted: str, timeout: float = 40.0) -> None:
         """Run a line until it prints what is wanted."""
         end = time.monotonic() + timeout
         while (said := self.run(source)) != wanted:

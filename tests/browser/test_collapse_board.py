@@ -70,16 +70,15 @@ def test_by_keys_alone_a_step_a_group_and_a_rollout_open_and_close(make, open_pa
     key.press("ArrowLeft")
     assert text(watched, ".readout").startswith("step 11:")
     key.press("Enter")
-    said = page.locator(".cw.collapse_board").inner_text()
-    assert "The rollouts of this step were not kept" in said and "Kept: 4, 12." in said
+    watched.reads(".cw.collapse_board", "The rollouts of this step were not kept", "Kept: 4, 12.")
     key.press("ArrowRight")
     key.press("Enter")
     page.locator(".cw .groups").wait_for()
     assert "1 of 2 groups cannot be told apart" in page.locator(".cw.collapse_board").inner_text()
     key.press("j")
     key.press("Enter")
-    assert page.locator(".cw .rollouts button").count() == 4
-    assert page.locator(".cw.turn_heat").inner_text().count("Finland/0")  # the linked view shows what is selected
+    watched.holds(lambda: page.locator(".cw .rollouts button").count() == 4)
+    watched.reads(".cw.turn_heat", "Finland/0")  # the linked view shows what is selected
     key.press("j")
     key.press("Enter")
     page.locator(".cw.credit_map").wait_for()
@@ -146,7 +145,7 @@ def test_odd_runs_draw_sensibly(make, open_page, tmp_path, name):
         watched.page.locator(".cw .stack").focus()
         watched.page.keyboard.press("ArrowLeft")
         watched.page.keyboard.press("Enter")
-        assert "so its groups cannot be opened" in text(watched, "")
+        watched.reads(".cw", "so its groups cannot be opened")
     watched.clean()
 
 

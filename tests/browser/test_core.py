@@ -55,7 +55,7 @@ def example(folder: Path) -> Path:
     """Put the core and the README's example into a folder."""
     code = re.search(r"```js\n(.*?)```", (WIDGETS / "README.md").read_text(), re.S)[1]
     (folder / "tally.js").write_text(code)
-    for name in ("core.js", "core.css"):
+    for name in ("core.js", "core.css", "page.js"):
         shutil.copy(WIDGETS / name, folder / name)
     return folder
 

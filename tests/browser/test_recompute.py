@@ -161,8 +161,7 @@ def test_knobs_edits_and_undo_by_keys_alone(stand_in, fresh):
     page.locator(".credit_map .turn", has_text="turn reward edited").wait_for()
     assert lanes(page, 1) == expected(turning, 1, {"gamma": 0.9}, edits)
     w.until("() => window.python('=none', '0').then(() => true)")
-    page.wait_for_timeout(400)
-    assert turning.edits == edits and turning.settings == {"gamma": 0.9}
+    w.holds(lambda: turning.edits == edits and turning.settings == {"gamma": 0.9})
     assert turning.recipes["gigpo"].chain == recipes.gigpo(gamma=0.9).chain
     page.locator(".ledger", has_text="kept").first.wait_for()
     page.locator("summary", has_text="as Python").click()

@@ -146,7 +146,7 @@ def test_everything_works_by_keys_alone(rollouts, credits, open_page, tmp_path):
     press("]")
     press("Enter")
     page.locator(".opened .credit_map").wait_for()
-    assert "the dollar" in page.locator(".opened .credit_map").inner_text()
+    w.reads(".opened .credit_map", "the dollar")
     press("Escape")
     assert page.locator(".opened .credit_map").count() == 0
     press("/")
@@ -165,21 +165,18 @@ def test_a_brush_selects_and_the_permalink_brings_it_back(rollouts, credits, ope
     page.mouse.move(*at(page, 3, 2), steps=3)
     page.mouse.move(*at(page, 5, 2), steps=3)
     page.mouse.up()
-    assert "5 rollouts in 2 groups, turns 1 to 2: 10 cells" in page.locator(".chosen").inner_text()
+    w.reads(".chosen", "5 rollouts in 2 groups, turns 1 to 2: 10 cells")
     assert "opened" not in page.url and page.locator(".opened .credit_map").count() == 0
     w.until("location.hash === '#rows=n1-5&from=1&to=2'")
     again = open_page(path, hash="#sort=outcome&rows=n1-5&from=1&to=2&only=selected&open=2&at=3&turn=1")
-    assert "5 rollouts in 2 groups, turns 1 to 2: 10 cells" in again.page.locator(".chosen").inner_text()
-    assert (
-        "2 of 5" in again.page.locator(".turn_heat > .readout").inner_text()
-        or "of 5" in again.page.locator(".turn_heat > .readout").inner_text()
-    )
+    again.reads(".chosen", "5 rollouts in 2 groups, turns 1 to 2: 10 cells")
+    again.reads(".turn_heat > .readout", "of 5")
     again.page.locator(".opened .credit_map").wait_for()
     again.page.locator(".turn_heat .chosen button", has_text="clear").click()
-    assert "8 rollouts, up to 3 turns" in again.page.locator(".chosen").inner_text()
+    again.reads(".chosen", "8 rollouts, up to 3 turns")
     # a column: drag in the head; nonsense in a link is nothing
     page.mouse.click(*at(page, -1, 2))
-    assert "8 rollouts in 2 groups, turn 2: 8 cells" in page.locator(".chosen").inner_text()
+    w.reads(".chosen", "8 rollouts in 2 groups, turn 2: 8 cells")
     assert page.locator(".expression").inner_text() == "turn == 2"
     odd = open_page(
         path, hash="#sort=%3Cb%3E&rows=zzz&at=-5&turn=x&open=99&zoom=7&methods=%5B1%5D&apart=__proto__&only=constructor"
@@ -215,15 +212,11 @@ def test_views_of_a_page_follow_each_other(rollouts, credits, open_page, tmp_pat
     page = w.page
     page.mouse.click(*at(page, 1, 2))
     second = page.locator(".chosen").nth(1)
-    assert "1 rollout in 1 group: 1 cell" in second.inner_text()
-    assert "run0/000/Mozambique/1" in page.locator(".turn_heat > .readout").nth(1).inner_text()
+    w.reads(second, "1 rollout in 1 group: 1 cell")
+    w.reads(page.locator(".turn_heat > .readout").nth(1), "run0/000/Mozambique/1")
     page.locator(".credit_map").last.focus()
     page.keyboard.press("Home")
-    page.wait_for_timeout(200)
-    assert (
-        "turn == 0" in page.locator(".chosen").first.inner_text()
-        or "turn in [0]" in page.locator(".chosen").first.inner_text()
-    )
+    w.reads(".chosen", "turn in [0]")
     w.clean()
 
 
@@ -234,21 +227,6 @@ heat = view.TurnHeat(rollouts, credits, sort="outcome")
 shown = heat.live()
 shown
 """
-
-
-def ask(page, source: str) -> str:
-    """Run a line in the notebook's kernel; return what it printed."""
-    return page.evaluate(
-        """async source => {
-          const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-          const future = kernel.requestExecute({code: source});
-          let said = '';
-          future.onIOPub = m => { said += m.content.text ?? (m.content.traceback ?? []).join('\\n'); };
-          await future.done;
-          return said.trim();
-        }""",
-        source,
-    )
 
 
 def test_with_a_kernel_the_selection_reaches_python(open_notebook, in_kernel):
@@ -267,27 +245,54 @@ def test_with_a_kernel_the_selection_reaches_python(open_notebook, in_kernel):
     page.mouse.down()
     page.mouse.move(*at(page, 1, 2), steps=4)
     page.mouse.up()
-    page.wait_for_timeout(400)
-    said = ask(
-        page, "s = shown.selection; print(s.trajectories, len(s.turns), s.expression, len(s.of(heat.to_frame())))"
-    )
-    assert said == (
+    w.until_said(
+        "s = shown.selection; print(s.trajectories, len(s.turns), s.expression, len(s.of(heat.to_frame())))",
         "('run0/000/Mozambique/0', 'run0/000/Mozambique/2') 4 "
-        'trajectory in ["run0/000/Mozambique/0", "run0/000/Mozambique/2"] and turn >= 1 and turn <= 2 16'
+        'trajectory in ["run0/000/Mozambique/0", "run0/000/Mozambique/2"] and turn >= 1 and turn <= 2 16',
     )
-    assert ask(page, "print(len(heat.to_frame().query(s.expression)))") == "16"
+    assert w.run("print(len(heat.to_frame().query(s.expression)))") == "16"
     page.locator("button", has_text="show only these").click()
-    page.wait_for_timeout(400)
-    assert (
-        ask(page, "print(sorted(set(heat.to_frame().trajectory)))")
-        == "['run0/000/Mozambique/0', 'run0/000/Mozambique/2']"
-    )
+    w.until_said("print(sorted(set(heat.to_frame().trajectory)))", "['run0/000/Mozambique/0', 'run0/000/Mozambique/2']")
     page.mouse.click(*at(page, 1, 0))
     page.locator(".opened .credit_map .turn").first.wait_for()
-    assert "run0/000/Mozambique/2" in page.locator(".opened .credit_map").inner_text()
-    ask(page, "shown.link.select(turns=[(rollouts[0].id, 2)])")
+    w.reads(".opened .credit_map", "run0/000/Mozambique/2")
+    w.run("shown.link.select(turns=[(rollouts[0].id, 2)])")
     page.locator(".chosen", has_text="1 rollout in 1 group: 1 cell").wait_for()
     w.shot("turn_heat-live-light", full=False)
+    w.clean()
+
+
+REROLL = """
+from workbench.compare import Interval
+from workbench.search import TurnValue, Value
+
+def measured(rollouts, trajectory, turn, n, seed, progress):
+    asked.append((trajectory, turn, n))
+    for i in range(n):
+        progress(i, n, "episodes over")
+    return TurnValue(Value(0.25, 0.1, 0.5, n), Value(0.75, 0.5, 0.9, n), Interval(0.5, 0.1, 0.8)), rollouts
+
+asked = []
+heat = view.TurnHeat(rollouts, credits)
+heat.live(reroll=measured)
+"""
+
+
+def test_a_map_opened_with_a_kernel_samples_a_turn_anew(open_notebook, in_kernel, rollouts):
+    w = open_notebook([in_kernel, REROLL])
+    page = w.page
+    page.locator(".turn_heat canvas[role=img]").wait_for()
+    page.locator(".turn_heat").focus()
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.locator(".opened .turn button", has_text="re-roll").nth(2).click()
+    page.locator(".reroll input").fill("6")
+    page.locator(".reroll button", has_text="sample").click()
+    page.locator(".reroll", has_text="what it was worth").wait_for()
+    assert "+0.50 [+0.10, +0.80]" in page.locator(".reroll").inner_text()
+    said = page.locator(".opened strong").first.inner_text()
+    assert said in [t.id for t in rollouts]
+    w.until_said("print(asked)", f"[({said!r}, 2, 6)]")
     w.clean()
 
 

@@ -61,9 +61,11 @@ def test_a_run_is_watched_left_found_again_and_stopped(open_notebook, lab, nobod
     assert len(shown) == 3 and "running" in shown[0] and "success" in shown[0] and "with the credit" in shown[2]
     for scheme in ("light", "dark"):
         w.theme(scheme)
-        w.page.wait_for_timeout(1500)
+        w.page.wait_for_timeout(1500)  # until the new theme is drawn: what is asked is that it stays unfolded
         w.shot(f"watch-{scheme}")
-        assert w.page.evaluate(HEIGHT, 1) > 300, "a change of theme folds a responsive plot to nothing"
+        w.holds(
+            lambda: (w.page.evaluate(HEIGHT, 1) or 0) > 300
+        )  # a change of theme folded a responsive plot to nothing
 
     w.page.evaluate(f"{PANEL}.sessionContext.restartKernel()")
     w.page.wait_for_timeout(1000)
@@ -80,7 +82,8 @@ def test_a_run_is_watched_left_found_again_and_stopped(open_notebook, lab, nobod
     assert run.alive and run.status.step > before
 
     put(w.page, 1, STOP)
-    said = outputs(w, 1, "stopped")[0].split()
+    outputs(w, 1, "stopped")
+    said = w.holds(lambda: len(words := w.page.evaluate(TEXT, 1)[0].split()) == 3 and words)
     assert said == ["stopped", run.checkpoints[-1].name, str(run.status.step)] and not run.alive
     assert int(said[1].removeprefix("step-")) == int(said[2]) == len(run.metrics())
     w.clean()
@@ -91,5 +94,6 @@ def test_following_ends_with_the_run(open_notebook, lab, nobody_trains_on):
     w = open_notebook([f"{short.removesuffix('run')}run.watch(follow=True, every_s=0.3)"])
     shown = outputs(w, 0, "finished")
     assert len(shown) == 3 and "step 8 of 8" in shown[0] and "workbench.policy.load(run.weights)" in shown[0]
-    assert "step 8" in shown[2] and w.page.evaluate(HEIGHT, 0) > 300
+    assert "step 8" in shown[2]
+    w.holds(lambda: (w.page.evaluate(HEIGHT, 0) or 0) > 300)
     w.clean()

@@ -42,6 +42,7 @@ def test_sources_use_nothing_dangerous(path):
 
 def test_modules_are_joined_after_what_they_import(tmp_path):
     (tmp_path / "core.js").write_text("export const one = 1;\n")
+    (tmp_path / "page.js").write_text("export const hydrate = 1;\n")
     (tmp_path / "a.js").write_text('import { one } from "./core.js";\nexport function view() { return one; }\n')
     (tmp_path / "b.js").write_text('import { view as a } from "./a.js";\nexport function view() { return a(); }\n')
     (tmp_path / "b.css").write_text(".b { content: '\u2028' }\n")
@@ -53,6 +54,7 @@ def test_modules_are_joined_after_what_they_import(tmp_path):
 
 def test_modules_that_cannot_be_joined_are_refused(tmp_path):
     (tmp_path / "core.js").write_text("export const one = 1;\n")
+    (tmp_path / "page.js").write_text("export const hydrate = 1;\n")
     (tmp_path / "a.js").write_text('import { view } from "./b.js";\n')
     (tmp_path / "b.js").write_text('import { view } from "./a.js";\n')
     (tmp_path / "c.js").write_text("export default 1;\n")

@@ -117,6 +117,10 @@ class CreditMap(View):
         data = payload.live_map(self.rollouts, self.trajectory, self.credits, self.scale, self.promises)
         return {**data, "reroll": self.reroll is not None}
 
+    def for_page(self) -> dict[str, Any]:
+        """Return the payload for a file, where no kernel samples anything anew."""
+        return {**self.interactive(), "reroll": False}
+
     def live(self, *, link: Link | None = None, reroll: Reroll | None = None) -> Live:
         """Return the map with its kernel; as the last line of a cell it shows itself.
 

@@ -74,8 +74,8 @@ def _scoped(name: str, text: str) -> str:
     return f"const {name} = (() => {{\n{text}\nreturn {{ {', '.join(exported)} }};\n}})();\n"
 
 
-def _parts(kinds: tuple[str, ...], place: Path) -> str:
-    names = order(kinds, place)
+def _parts(kinds: tuple[str, ...], place: Path, more: tuple[str, ...] = ()) -> str:
+    names = order((*kinds, *more), place)
     code = "".join(_scoped(name, bare((place / f"{name}.js").read_text(encoding="utf-8"))) for name in names)
     sheets = [place / f"{name}.css" for name in names]
     style = "".join(bare(sheet.read_text(encoding="utf-8")) for sheet in sheets if sheet.is_file())
@@ -90,4 +90,4 @@ def widget_script(kinds: tuple[str, ...], place: Path | None = None) -> str:
 
 def page_script(kinds: tuple[str, ...], place: Path | None = None) -> str:
     """Return the script of a page with views of these kinds."""
-    return f"(() => {{\n{_parts(kinds, place or folder())}core.hydrate(views, style);\n}})();\n"
+    return f"(() => {{\n{_parts(kinds, place or folder(), ('page',))}page.hydrate(views, style);\n}})();\n"

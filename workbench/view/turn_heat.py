@@ -22,12 +22,14 @@ from workbench.view.payload.heat import LETTERS, credited, heat, owners, turn_nu
 from workbench.view.payload.heat_picture import heat_picture
 from workbench.view.payload.orders import shown_methods, shown_rollouts, texts_of
 from workbench.view.reprs import Picture
+from workbench.view.reroll import Reroll, rerolled
 from workbench.view.sources import widget_script
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from workbench.view.widget import Answer
+    from workbench.view.link import Link
+    from workbench.view.widget import Answer, Call, Live
 
 TEXTS_UP_TO = 3_000  # turns whose first words travel with the map
 MAPS = 40  # credit maps a file carries, if they fit
@@ -64,6 +66,7 @@ class TurnHeat(View):
     ):
         self.rollouts, self.scale = rollouts, scale
         self.credits = credits_of(rollouts, methods)
+        self.reroll: Reroll | None = None
         opening = {"sort": None if sort == "given" else sort, "grouped": None if grouped else False}
         opening["methods"] = list(self.credits)[:PANELS] if len(self.credits) > PANELS else None
         self.state.update({key: value for key, value in opening.items() if value is not None})
@@ -182,20 +185,36 @@ class TurnHeat(View):
         score = np.nan_to_num(p["apart"]["rank"]["rollout"].astype(np.float64), nan=-1.0)
         return np.argsort(-score, kind="stable")[:MAPS].tolist()
 
+    def live(self, *, link: Link | None = None, reroll: Reroll | None = None) -> Live:
+        """Return the heat map with its kernel; as the last line of a cell it shows itself.
+
+        Args:
+            link: views of one link share their selection; by default a link of its own.
+            reroll: samples a turn anew in the credit map of a rollout that was opened; see `CreditMap.live`.
+        """
+        self.reroll = reroll or self.reroll
+        return super().live(link=link)
+
     def answers(self) -> Mapping[str, Answer]:
-        return {"open": self._open}
+        return {"open": self._open, **({"reroll": self._again} if self.reroll else {})}
+
+    def _again(self, args: Mapping[str, Any], call: Call) -> dict[str, Any]:
+        """Sample a turn of a rollout that was opened anew."""
+        assert self.reroll is not None
+        return rerolled(self.rollouts, str(args["trajectory"]), self.reroll, args, call)
 
     def _open(self, args: Mapping[str, Any], call: Any) -> dict[str, Any]:
         """Return the packed credit map of one rollout, and the module that draws it where the page lacks it."""
         place = payload.position(self.rollouts, str(args["trajectory"]))
         script = {"script": widget_script(("credit_map",))} if args.get("script") else {}
-        return {**script, "map": self._map(place)}
+        return {**script, "map": self._map(place, self.reroll)}
 
-    def _map(self, place: int) -> np.ndarray:
+    def _map(self, place: int, reroll: Reroll | None = None) -> np.ndarray:
         """Return the packed interactive payload of a rollout's credit map -> uint8, on the scale of the heat map."""
         t = self.rollouts.trajectories[place]
         rollouts, credits = of_group(self.rollouts, self.credits, t.group)
         shown = CreditMap(rollouts, t.id, credits, scale=self._heat["scale"]["full"])
+        shown.reroll = reroll
         return np.frombuffer(pack(shown.interactive()), np.uint8)
 
 
