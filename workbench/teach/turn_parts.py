@@ -110,6 +110,16 @@ def so_far(rows: Rows, gamma: float) -> Rows:
     return [row[::-1] for row in to_go([row[::-1] for row in rows], gamma)]
 
 
+def undiscounted(rows: Rows, gamma: float) -> Rows:
+    """Sum what follows, and forget gamma."""
+    return to_go(rows, 1.0)
+
+
+def unsummed(rows: Rows, gamma: float) -> Rows:
+    """Sum nothing."""
+    return rows
+
+
 def each(f: Callable[..., float], *many: Rows) -> Rows:
     """Combine rows number by number; unknown in one is unknown.
 

@@ -25,6 +25,7 @@ from workbench.teach.turn_parts import (
     standard,
     to_go,
     turn_table,
+    undiscounted,
 )
 
 Belief = Sequence[Sequence[float]]
@@ -268,7 +269,7 @@ ex = Exercise(
         Misconception(
             "no discount",
             "You ignore gamma. The first release does, too: gamma is read from its settings and never used.",
-            made(summed=lambda rows, gamma: to_go(rows, 1.0)),
+            made(summed=undiscounted),
         ),
         Misconception(
             "sample spread",
