@@ -122,6 +122,17 @@ def target(eta: float) -> Chain:
     return chain(apply(reliable_frequency, cluster, support, unknown="skip", eta=eta), forget(unanswered()))
 
 
+def _nobody_answered(credit: Credit, batch: Batch, cluster: ColumnRef) -> Tensor:
+    known = cluster.at(batch, "trajectory")[1]
+    owner = batch.up("trajectory", "group")
+    return (seg_count(owner, batch.count("group"), known) == 0)[batch.up(credit.level, "group")]
+
+
+def nobody_answered() -> Where:
+    """Units of tasks in which no rollout has a cluster: there is nothing to compare with."""
+    return Where("nobody_answered", _nobody_answered, (column(CLUSTER),))
+
+
 # ----------------------------------------------------------------------------------------------------- the rewards
 
 
@@ -233,9 +244,11 @@ def siop_released(
     Source: dl-m9/SIOP, verl/utils/siop/siop_process_reward.py and verl/trainer/ppo/core_algos.py.
     Differs: 0 is no neutral reward: after the mean is subtracted it is blame. A difference that could not be scored is
         0 there, too; a scorer that cannot be reached gives zeros everywhere, which is an error here (of the evidence).
+        A task in which nobody answered has zeros there and is unknown here: neither moves the policy.
     """
     one_of("siop_released", "reward", reward, Reward)
-    rewards = chain(_rewards(reward, lam, eta, eps), fill(0.0))
+    compared = [] if reward == "gold" else [forget(nobody_answered())]
+    rewards = chain(_rewards(reward, lam, eta, eps), fill(0.0), *compared)
     together = reward in ("majority", "frequency") if broadcast is None else broadcast
     credit = broadcast_credit(rewards) if together else turn_credit(rewards, gamma)
     return Recipe("siop_released", credit, _objective(kl))

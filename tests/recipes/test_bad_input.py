@@ -1,0 +1,133 @@
+"""Bad input to every recipe: missing and unknown columns, a group of one, a rollout without turns. Never a silent zero."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from workbench import recipes
+from workbench.batch import Batch
+from workbench.recipes import Recipe
+
+NAMES = [name for name in recipes.__all__ if name != "Recipe"]
+OF_TRAJECTORIES = {"outcome", "truncated", "answer_cluster", "cluster_support"}
+OF_TRAJECTORIES |= {"tool_success", "format_score", "state_match", "call_match"}
+OF_TOKENS = {"value", "token_reward", "token_entropy", "segment_gold_logprob"}
+FLAGS = {"answer_cluster", "state", "bad_format", "try_valid", "try_correct", "try_repeated", "try_broken"}
+
+
+def recipe_of(name: str) -> Recipe:
+    made = getattr(recipes, name)()
+    assert isinstance(made, Recipe)
+    return made
+
+
+def level(column: str) -> str:
+    if column in OF_TRAJECTORIES or column.endswith("_start"):
+        return "trajectory"
+    return "token" if column in OF_TOKENS or column.startswith("logprob_") else "turn"
+
+
+def filled(
+    recipe: Recipe, owner: Sequence[int], groups: Sequence[str], hidden: Sequence[str] = (), seed: int = 0
+) -> Batch:
+    """Two tokens a turn and every column the credit reads; those hidden are there and known for nobody."""
+    batch = Batch.of_maps(owner, groups, [k for k in range(len(owner)) for _ in range(2)])
+    draw = torch.Generator().manual_seed(seed)
+    for name in recipe.chain.needs:
+        n = batch.count(level(name))
+        values = torch.rand(n, generator=draw).double()
+        if name in FLAGS:
+            values = torch.randint(0, 2, (n,), generator=draw)
+        values = torch.zeros(n) if name == "truncated" else values
+        values = torch.arange(n) if name == "state" and len(groups) == 1 else values  # nobody comes back
+        batch = batch.with_column(name, level(name), values, torch.full((n,), name not in hidden))
+    return batch
+
+
+OWNER, GROUPS = [0, 0, 0, 1, 1, 2, 2, 2], ["a", "a", "a"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_missing_columns_are_named_at_once_with_what_to_do(name: str) -> None:
+    recipe = recipe_of(name)
+    with pytest.raises(ValueError, match="needs columns") as error:
+        recipe.credit(Batch.of_maps([0, 1], ["a", "a"], [0, 1]).select([0, 1]))
+    said = str(error.value)
+    assert name in said and "evidence.collect" in said
+    standard = ("outcome", "turn_reward", "state", "truncated", "logprob_old")  # of every set of rollouts
+    assert all(f"'{column}'" in said for column in recipe.chain.needs if column not in standard)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_where_nothing_is_known_there_is_no_credit(name: str) -> None:
+    recipe = recipe_of(name)
+    credit = recipe.credit(filled(recipe, OWNER, GROUPS, recipe.chain.needs))
+    assert not bool(credit.known.any()), f"{name} gives {credit.tolist()} to tokens of which nothing is known"
+
+
+GOLD = ("gold_logprob", "gold_logprob_start")
+DO_WITHOUT: dict[str, tuple[str, ...]] = {
+    "a2tgpo": GOLD,  # the outcome's term is left
+    "a2tgpo_released": GOLD,
+    "artist": ("tool_success",),  # no calls: its term is 0 and said to be
+    "dr_venus": (*GOLD, "bad_format", "outcome"),  # gains without an outcome, the outcome without gains
+    "gigpo": ("state",),  # alone in its state
+    "gigpo_released": ("state",),
+    "grpo_vps": ("segment_gold_logprob_start",),  # later pieces
+    "igpo": (*GOLD, "outcome"),
+    "igpo_released": (*GOLD, "outcome"),
+    "mapo": ("state_distance_start",),  # later turns
+    "mini_o3": ("truncated",),  # nobody was cut off
+    "mini_o3_released": ("truncated",),
+    "potential_shaping": GOLD,  # turns that have a known one before them
+    "rudder": ("return_pred_start", "outcome"),
+    "siop": ("cluster_prob", "cluster_prob_start", "cluster_support"),  # the end of the reward; no support counts as 0
+    "siop_released": ("cluster_prob", "cluster_prob_start", "cluster_support"),
+}
+"""Columns without which a recipe still has credit for some turns."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_recipe_can_do_without_is_on_the_list(name: str) -> None:
+    recipe = recipe_of(name)
+    able = []
+    for column in recipe.chain.needs:
+        credit = recipe.credit(filled(recipe, OWNER, GROUPS, [column]))
+        assert bool(torch.isfinite(credit.values[credit.known]).all())
+        able += [column] if bool(credit.known.any()) else []
+    assert sorted(able) == sorted(DO_WITHOUT.get(name, ()))
+
+
+ZERO = {"artist", "artist_calls", "dr_grpo", "grpo", "mt_grpo", "progress_share", "rloo", "igpo_released"}
+ZERO |= {"a2tgpo", "a2tgpo_released", "dr_venus", "gigpo_released", "potential_shaping", "igpo_released_2025"}
+UNKNOWN = {"dapo", "vpr_states"}
+OWN = set(NAMES) - ZERO - UNKNOWN
+"""What a rollout alone in its task gets: 0, nothing, or something of its own."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_group_of_one(name: str) -> None:
+    recipe = recipe_of(name)
+    credit = recipe.credit(filled(recipe, [0, 0], ["alone"]), to="turn")
+    if name in UNKNOWN:
+        assert not bool(credit.known.any()) and credit.counts()["known"] == 0
+        return
+    assert bool(credit.known.all()) and bool(torch.isfinite(credit.values).all())
+    assert bool((credit.values == 0).all()) == (name in ZERO)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rollout_without_a_turn_disturbs_nobody(name: str) -> None:
+    """It broke before its first turn: it is in the group, has no token to train, and every other credit is a number."""
+    recipe = recipe_of(name)
+    credit = recipe.credit(filled(recipe, [0, 0, 2, 2, 2], ["a", "a", "a"]))
+    assert len(credit) == 10 and bool(torch.isfinite(credit.values[credit.known]).all())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_empty_batch_is_no_error(name: str) -> None:
+    recipe = recipe_of(name)
+    assert len(recipe.credit(filled(recipe, [], []))) == 0
