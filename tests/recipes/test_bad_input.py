@@ -1,4 +1,4 @@
-"""Bad input to every recipe: missing and unknown columns, a group of one, a rollout without turns. Never a silent zero."""
+"""Bad input to every recipe: missing and unknown columns, a group of one, a rollout without turns. No silent zero."""
 
 from __future__ import annotations
 

@@ -172,26 +172,28 @@ class CallMatch(Provider):
 
 @dataclass(frozen=True)
 class LastRecorded(Provider):
-    """Read a fact the world recorded at the last turn of each rollout into a trajectory column of the same name.
+    """Read a fact the world recorded at the last turn of each rollout into a trajectory column.
 
     Unknown where it was not recorded.
 
     Args:
-        fact: its name ("state_match": how much of the goal state was reached, in [0, 1]).
+        fact: its name, as `Recorded` looks it up ("state_share": how much of the goal state was reached, in [0, 1]).
+        column: name of the column.
     """
 
-    fact: str = "state_match"
+    fact: str = "state_share"
+    column: str = "state_match"
     sees: ClassVar[tuple[Sees, ...]] = ("gold",)
     reads: ClassVar[tuple[Reads, ...]] = ("results", "extra")
 
     @property
     def provides(self) -> Mapping[str, str]:  # type: ignore[override]
         """The one column."""
-        return {self.fact: "trajectory"}
+        return {self.column: "trajectory"}
 
     async def compute(self, group: Group, meter: Meter) -> Mapping[str, Values]:
         """Look at the last turn of each rollout."""
-        return {self.fact: Values.of(self._value(t) for t in group)}
+        return {self.column: Values.of(self._value(t) for t in group)}
 
     def _value(self, trajectory: Trajectory) -> float | None:
         said = recorded(trajectory, len(trajectory.turns) - 1, self.fact) if trajectory.turns else None

@@ -165,7 +165,7 @@ TABLE: tuple[Row, ...] = (
     Row(("tool_success",), "", lambda sources: ToolSuccess()),
     Row(("format_score",), "", lambda sources: FormatScore()),
     Row(("call_match",), "", lambda sources: CallMatch()),
-    Row(("state_match",), "", lambda sources: LastRecorded("state_match")),
+    Row(("state_match",), "", lambda sources: LastRecorded("state_share", "state_match")),
     Row(("ablation_drop",), "policy", _ablation),
     Row(("shapley", "shapley_error"), "policy", _shapley),
     Row(("return_pred", "return_pred_start"), "", _return_predictor),
