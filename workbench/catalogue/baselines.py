@@ -166,6 +166,7 @@ BASELINES: tuple[Method, ...] = (
             "gigpo_released: translation_invariant(outcome)",
         ),
         parity={"GiGPO/advantage": "gigpo:advantage", "GiGPO/episode_advantage": "gigpo:episode_advantage"},
+        notebook="notebooks/methods/gigpo.py",
     ),
     Method(
         "B8",

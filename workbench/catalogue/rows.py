@@ -76,7 +76,8 @@ METHODS: tuple[Method, ...] = (
         "matchtir matchtir_released", {
             "MatchTIR/matching": "matchtir:matching", "MatchTIR/turn_advantages": "matchtir:turn_advantages",
             "MatchTIR/turn_rewards": "matchtir:turn_rewards"},
-        ("independent_of_other_tasks", "unknown_policy(match_turn_reward, unknown)")),
+        ("independent_of_other_tasks", "unknown_policy(match_turn_reward, unknown)"),
+        notebook="notebooks/methods/matchtir.py"),
     _row(7, "MedSAM-Agent", "evidence + recipe", "planned", Card(
         "MedSAM-Agent", 2026, "2602.03320",
         "a trace of quality per turn pays for improvement, charges overshoot and length; here on toy masks",
@@ -251,7 +252,8 @@ METHODS: tuple[Method, ...] = (
             "A2TGPO/turn_advantages": "a2tgpo:turn_advantages", "A2TGPO/turn_clip_loss": "a2tgpo:turn_clip_loss",
             "A2TGPO/token_advantages": "a2tgpo:token_advantages", "A2TGPO/released_info_gain": "a2tgpo:released_info_gain"},
         ("independent_of_other_tasks", "translation_invariant(outcome)", "scale_invariant(outcome)",
-            "unknown_policy(outcome, unknown)", "unknown_policy(gold_logprob, known)")),
+            "unknown_policy(outcome, unknown)", "unknown_policy(gold_logprob, known)"),
+        notebook="notebooks/methods/a2tgpo.py"),
     _row(44, "SCOPE", "evidence + transform", "planned", Card(
         "Recycling Failures: Salvaging Exploration in RLVR via Fine-Grained Off-Policy Guidance", 2026, "2602.24110",
         "keep a wrong rollout up to its first wrong step and let a stronger model go on from there",
