@@ -13,7 +13,7 @@ from workbench import policy, recipes, rollout
 from workbench.envs import Environment, load
 from workbench.envs.store_api import MOST, TOOLS, played, run_call, share, trace_problem
 from workbench.envs.toolbox import Toolbox
-from workbench.evidence import Cache, collect
+from workbench.evidence import Cache, collect, for_recipe
 from workbench.evidence.calls import CallMatch, FormatScore, ToolSuccess
 from workbench.policy import Policy, ScriptedEngine, Settings, tiny_tokenizer
 from workbench.policy.renderers import PlainText
@@ -177,6 +177,13 @@ def test_artists_rewards_of_scripted_rollouts_by_hand():
     z = (reward - reward.mean()) / (reward.std(correction=0) + 1e-8)
     owner = ready.batch().turn_trajectory
     torch.testing.assert_close(credit, z[owner])
+    calls = recipes.artist_calls(kl=0.0)
+    batch = collect(rolled, for_recipe(calls, rolled), cache=Cache()).batch()
+    assert batch["state_match"].values.tolist() == [t.turns[-1].rewards["state_share"] for t in rolled]
+    held, made = batch["state_match"].values, torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)
+    reward = 0.5 * held + 0.5 * made + batch["format_score"].values
+    z = (reward - reward.mean()) / (reward.std(correction=0) + 1e-8)
+    torch.testing.assert_close(calls.credit(batch, to="turn").values, z[owner])
 
 
 def test_demonstrations_with_mistakes_and_a_check_of_imported_traces():

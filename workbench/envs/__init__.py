@@ -18,7 +18,7 @@ def load(name: str, **params: Any) -> Environment:
             (clues that narrow a list: belief moves at every turn) or "known" (chains in one fixed world: it moves where
             that world is known): generated, with an exact oracle. "tictactoe", "sudoku" and "minesweeper": games
             whose oracle judges each move. "retry": any of these with a user who says "try again". "toolbox": an
-            API of tools with gold traces.
+            API of tools with gold traces. "dialogue": a user whose state is known.
         params: the knobs of that world; see the class of that name in `workbench.envs`.
 
     Raises:
@@ -29,6 +29,7 @@ def load(name: str, **params: Any) -> Environment:
         2
     """
     from workbench.envs.chain import Chain
+    from workbench.envs.dialogue import Dialogue
     from workbench.envs.facet import Facet
     from workbench.envs.gazetteer import Gazetteer
     from workbench.envs.known import Known
@@ -48,6 +49,7 @@ def load(name: str, **params: Any) -> Environment:
         "minesweeper": Minesweeper,
         "retry": Retry,
         "toolbox": Toolbox,
+        "dialogue": Dialogue,
     }
     if name not in worlds:
         raise ValueError(f"world: expected one of {sorted(worlds)}, got {name!r}")

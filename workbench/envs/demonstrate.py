@@ -66,8 +66,9 @@ def imperfect_demonstration(env: Guided, task: Task, rng: random.Random, error_r
         action = _message(call, len(turns))
         state = env.state_key
         reply = env.respond(action)
-        rewards = {name: float(value) for name, value in reply.columns.items()}
-        extra = {"mistake": mistake}
+        rewards = {name: float(value) for name, value in reply.columns.items() if not isinstance(value, str)}
+        texts = {name: value for name, value in reply.columns.items() if isinstance(value, str)}
+        extra = {**texts, "mistake": mistake}
         turns.append(Turn(action, reply.messages, state_key=state, rewards=rewards, stop_reason="stop", extra=extra))
     done = env.progress.done
     return Trajectory(

@@ -10,6 +10,7 @@ from workbench.evidence.scoring import SampledLogprobs, TokenEntropy, model_hash
 from workbench.evidence.states import StateIdentity
 from workbench.evidence.table import MissingEvidence, for_recipe
 from workbench.evidence.unreliable import Unreliable
+from workbench.evidence.user_state import UserDistance
 
 __all__ = [
     "AnswerOutcome",
@@ -27,6 +28,7 @@ __all__ = [
     "TokenEntropy",
     "ToolMatching",
     "Unreliable",
+    "UserDistance",
     "Values",
     "collect",
     "collect_async",

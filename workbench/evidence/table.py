@@ -14,6 +14,7 @@ from workbench.evidence.matching import ToolMatching
 from workbench.evidence.retries import Tries
 from workbench.evidence.scoring import SampledLogprobs, TokenEntropy
 from workbench.evidence.states import StateIdentity
+from workbench.evidence.user_state import UserDistance
 from workbench.rollouts import Rollouts
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ TABLE: tuple[Row, ...] = (
     Row(("tool_success",), "", lambda sources: ToolSuccess()),
     Row(("format_score",), "", lambda sources: FormatScore()),
     Row(("call_match",), "", lambda sources: CallMatch()),
+    Row(("state_distance", "state_distance_start"), "", lambda sources: UserDistance()),
     Row(("state_match",), "", lambda sources: LastRecorded("state_share", "state_match")),
     Row(("ablation_drop",), "policy", _ablation),
     Row(("shapley", "shapley_error"), "policy", _shapley),

@@ -17,7 +17,7 @@ from workbench.trajectory import Example, Trajectory
 from workbench.transforms import imitate, with_tokens
 
 REASON = "warm start: imperfect demonstration"
-LENGTH = {"facet": "clues", "tictactoe": "opening", "sudoku": "empty"}
+LENGTH = {"facet": "clues", "tictactoe": "opening", "sudoku": "empty", "dialogue": "worst"}
 """The knob for the number of searches a question takes, where it is not called hops."""
 SPOIL = {"chain": spoiled_lookup, "known": spoiled_lookup, "facet": spoiled}
 """What makes a random mistake, for worlds whose script can be given the habit of misreading."""
