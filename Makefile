@@ -12,7 +12,7 @@ TESTS ?=
 JUPYTER ?=
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help lab demo setup setup-all test test-slow check format notebooks bench doctor parity
+.PHONY: help lab demo setup setup-all test test-slow test-scale check format notebooks bench doctor parity
 
 help:  ## this list
 	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,7 +33,10 @@ test: setup-all  ## all tests that take seconds (TESTS="-k word" narrows)
 	@$(VENV_PYTHON) -m pytest -q -m "not slow" $(TESTS)
 
 test-slow: setup-all  ## the tests that take minutes
-	@$(VENV_PYTHON) -m pytest -q -m slow --timeout=1200 $(TESTS)
+	@$(VENV_PYTHON) -m pytest -q -m "slow and not scale" --timeout=1200 $(TESTS)
+
+test-scale: setup-all  ## scaled runs on a real Ray cluster of this machine: six minutes of two idle cores
+	@$(VENV_PYTHON) -m pytest -q -m scale --timeout=1800 $(TESTS)
 
 check:  ## formatting, lint, types of the core, import contracts
 	@$(SETUP) check

@@ -147,7 +147,7 @@ def alarms(rollouts: Rollouts, row: Mapping[str, Any], dtype: torch.dtype, exhau
         "dead": f"no group has any credit: {_why_dead(rollouts, row)}" if row["dead_groups"] == 1.0 else None,
         "refill": _refill(row, exhausted),
         "skipped": _skipped(row),
-        "ratio": _ratio(row, BOUNDS.get(dtype, BOUNDS[torch.bfloat16]), dtype),
+        "ratio": None if row.get("lag") else _ratio(row, BOUNDS.get(dtype, BOUNDS[torch.bfloat16]), dtype),
     }
     return {kind: text for kind, text in found.items() if text is not None}
 

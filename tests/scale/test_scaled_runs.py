@@ -20,12 +20,12 @@ from workbench.train import launch, resume
 from workbench.train.plan import Plan
 from workbench.train.policy_gradient import train
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.scale, pytest.mark.timeout(1800)]
 pytest.importorskip("ray")
 
 PLAN = Plan(steps=5, groups=2, size=4, rate=1e-3, seed=1, save_every=2, micro_tokens=512)
 TWO = Scale(device="cpu", learners=2, rollouts=1, engine="hf")
-WAIT_S = 600.0
+WAIT_S = 1500.0
 
 
 def processes() -> dict[int, tuple[int, str]]:

@@ -32,6 +32,14 @@ ROLLOUTS: Mapping[str, Entry] = {
             "more rollouts a task."
         ),
     ),
+    "lag": Entry(
+        "lag",
+        "How many updates the oldest turn of the step is behind the learner.",
+        range="whole, 0 or more",
+        good="0; at most `Scale.asynchronous` where the next step is played while this one learns.",
+        bad="More: the sampler does not get its weights. With a lag the ratio is not 1, and no alarm says so.",
+        equation="version of the learner's weights - version that sampled",
+    ),
     "outcome": Entry(
         "outcome",
         "Mean of the known outcomes of all rollouts of the step. Unknown ones are left out, not counted as 0.",

@@ -12,11 +12,13 @@ from pathlib import Path
 from workbench.runs import Scale
 
 HERE = "workbench-"  # how the folders of a driver begin that are worth nothing once it is gone; its number follows
+STARTS = 4  # of Ray, where a busy machine is slower than it waits
 STORE_BYTES = 1 << 29  # of the object store on a CPU: batches of tokens pass through it, weights do not
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "VLLM_NO_USAGE_STATS": "1",
     "RAY_prestart_worker_first_driver": "0",  # idle workers cost seconds of a small machine
+    "RAY_raylet_start_wait_time_s": "300",  # of a busy machine; what cannot start says so itself
     "RAY_TRAIN_METRICS_ENABLED": "0",  # nobody would read them: a run has its own
 }
 ALONE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # nobody takes this machine away with a warning
@@ -62,17 +64,26 @@ def joined(scale: Scale, path: Path) -> Iterator[Path]:
 
 
 def _start_here(scale: Scale, records: str) -> None:
+    """Start Ray on this machine; again where the machine was too busy for the half minute that Ray gives it."""
     import ray
 
     cpu = scale.device == "cpu"
-    ray.init(
-        num_cpus=scale.learners + max(scale.rollouts, 1) + 2 if cpu else None,  # a count, not cores: nobody shall wait
-        num_gpus=0 if cpu else None,
-        include_dashboard=False,
-        object_store_memory=STORE_BYTES if cpu else None,
-        log_to_driver=False,  # errors come back as errors; the rest would be thousands of lines
-        _temp_dir=records,
-    )
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init(
+                num_cpus=scale.learners + max(scale.rollouts, 1) + 2 if cpu else None,  # a count: nobody shall wait
+                num_gpus=0 if cpu else None,
+                include_dashboard=False,
+                object_store_memory=STORE_BYTES if cpu else None,
+                log_to_driver=False,  # errors come back as errors; the rest would be thousands of lines
+                _temp_dir=records,
+            )
+            return
+        except Exception as error:
+            ray.shutdown()
+            if not left or "timed out" not in str(error):
+                raise
+            print(f"Ray did not start in time, once more: {error}", flush=True)
 
 
 def _keep_logs(records: Path, there: Path) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from workbench import store
+from workbench.batch import Batch
 from workbench.envs.base import Environment
 from workbench.evidence import Evidence
 from workbench.policy.agreement import LENGTH, probe_sequence, require_agreement
@@ -29,6 +30,7 @@ from workbench.policy.base import Policy
 from workbench.recipes import Recipe
 from workbench.rollouts import Rollouts
 from workbench.scale import sharing
+from workbench.scale.ahead import Ahead
 from workbench.scale.cluster import joined
 from workbench.scale.learners import Learners
 from workbench.scale.players import Player, Players
@@ -65,6 +67,7 @@ class ScaledCrew(Crew):
         model = made_ready(job.policy, job.plan)
         autocast = getattr(torch, job.plan.autocast) if job.plan.autocast else None
         self.learner = Learner(job.policy, model, None, autocast=autocast)  # type: ignore[arg-type]
+        self.ahead = Ahead() if self.scale.asynchronous else None
         self.open = ExitStack()
         self.exchange = self.open.enter_context(joined(self.scale, job.path))
         self.learners = Learners(job.path, self.scale, self.exchange / "records")
@@ -102,8 +105,12 @@ class ScaledCrew(Crew):
             step,
             job.evidence,
             player=self.round_of,
-            update=self.learners.learn,
+            update=self._update,
         )
+        if done.metrics["lag"] > self.scale.asynchronous:
+            raise RuntimeError(
+                f"step {step}: rollouts are {done.metrics['lag']} updates old, allowed are {self.scale.asynchronous}"
+            )
         synced = time.perf_counter()
         self.sync()
         now = time.perf_counter()
@@ -112,6 +119,11 @@ class ScaledCrew(Crew):
         more = {"seconds_sync": round(now - synced, 4), "seconds_idle": round(max(now - began - spent, 0.0), 4)}
         return done._replace(metrics={**row, **more, "seconds": round(now - began, 4)})
 
+    def _update(self, learner: Learner, recipe: Recipe, plan: Plan, batch: Batch, credits: Any) -> dict[str, Any]:
+        """Learn; in an asynchronous run the players begin the next step meanwhile, with the weights they have."""
+        self._begin_next(batch.step + 1)
+        return self.learners.learn(learner, recipe, plan, batch, credits)
+
     def round_of(
         self, policy: Policy, env: Environment, plan: Plan, step: int, rounds: int, groups: int, seen: set[str]
     ) -> Rollouts:
@@ -119,10 +131,17 @@ class ScaledCrew(Crew):
         folder = self.pending / f"step-{step:08d}-{rounds}"
         if folder.exists():
             return store.read(folder)
-        found = round_of(policy, env, plan, step, rounds, groups, seen)
+        found = self.ahead.taken(step) if self.ahead and not rounds else None
+        found = found or round_of(policy, env, plan, step, rounds, groups, seen)
         store.write(folder.with_name(f".{folder.name}.part"), found, overwrite=True)
         folder.with_name(f".{folder.name}.part").replace(folder)
         return found
+
+    def _begin_next(self, step: int) -> None:
+        """Let the players play the next step's first round while this step learns."""
+        if self.ahead and step < self.job.plan.steps and not (self.pending / f"step-{step:08d}-0").exists():
+            given = (self.learner.policy, self.job.env, self.job.plan, step, 0, self.job.plan.groups, set())
+            self.ahead.begin(step, lambda: round_of(*given))
 
     @property
     def pending(self) -> Path:
@@ -131,6 +150,8 @@ class ScaledCrew(Crew):
 
     def sync(self) -> None:
         """Bring the learners' weights to all players, in place; they must agree from then on."""
+        if self.ahead:
+            self.ahead.wait()  # all tokens of a rollout are of one version
         version, before = self.players.version + 1, self.players.probe(self.probe)
         folder = self._weights(version)
         self.players.load(folder)

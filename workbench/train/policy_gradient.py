@@ -161,7 +161,8 @@ def one_step(
         if not recipe.refill or all(stays) or rounds == plan.refills:
             break
         live = used[stays] if any(stays) else Rollouts(())
-    row = {"step": step, "rate": plan.rate_at(step), "rounds": rounds + 1, **played(every)}
+    row = {"step": step, "rate": plan.rate_at(step), "rounds": rounds + 1, "lag": lag_of(every, learner.policy)}
+    row |= played(every)
     row |= credited(batch, credits["credit"])
     with _timed(seconds, "learn"):
         row |= update(learner, recipe, plan, batch, credits)
@@ -213,6 +214,11 @@ def learn(learner: Learner, recipe: Recipe, plan: Plan, batch: Batch, credits: M
         **measure([p.seen for p in passes], batch, BOUNDS[learner.dtype].gap, cap_of(objective)),
         "padding": 1 - sum(p.real for p in parts) / max(sum(p.ids.numel() for p in parts), 1),
     }
+
+
+def lag_of(rollouts: Rollouts, policy: Policy) -> int:
+    """Return how many versions of the weights the oldest sampled turn is behind the policy: 0 where it just played."""
+    return max((policy.engine.version - turn.policy_version[0] for t in rollouts for turn in t.turns), default=0)
 
 
 def cap_of(objective: Objective) -> float | None:
