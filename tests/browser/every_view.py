@@ -95,3 +95,23 @@ def hostile_views(folder: Path, r: Rollouts, credits: Mapping[str, Credit]) -> d
     named = [whole(s) for s in strings]
     found = of_rollouts(r, credits, strings) | of_run(run_of(folder, r, strings), named)
     return {name: found[name] for name in (*LIVE, *STILL)}
+
+
+def open_a_rollout(w: Any) -> None:
+    """Open a credit map in every view that opens one."""
+    page, press = w.page, w.page.keyboard.press
+    page.locator(".cw.credit_map").first.focus()
+    press("]")  # the method that drops a turn, and why
+    page.locator(".cw.turn_heat .scroller").focus()
+    press("Enter")
+    boards = page.locator(".cw.collapse_board")
+    boards.nth(1).locator(".stack").focus()
+    press("Enter")
+    for n in range(2):
+        boards.nth(n).locator(".groups .link").first.click()
+        boards.nth(n).locator(".rollouts button").first.click()
+    page.locator(".cw.monitor .newest .link").first.click()
+    for place in (".cw.turn_heat", ".cw.monitor"):
+        page.locator(f"{place} .opened .cw.credit_map .turn").first.wait_for()
+    for n in range(2):
+        boards.nth(n).locator(".cw.credit_map .turn").first.wait_for()

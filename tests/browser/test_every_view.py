@@ -240,10 +240,20 @@ def test_every_view_has_a_png(browser, views, tmp_path, name):
     assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000
 
 
+ALL = """(inside => inside(document))(function inside(r) {
+  return [...r.querySelectorAll('*')].flatMap(e => e.shadowRoot ? [e, ...inside(e.shadowRoot)] : [e]); })"""
+ALL += ".filter(e => !e.closest('.cw-static'))"
+OPEN_ALL = f"{ALL}.forEach(e => {{ if (e.localName === 'details') e.open = true; }})"
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_view_and_axe(open_page, views, tmp_path, scheme):
     w = open_page(view.html_page(list(views.values()), tmp_path / "every.html"), scheme)
     assert w.page.locator("[role=alert]").count() == 0
+    EVERY.open_a_rollout(w)
+    w.page.evaluate(OPEN_ALL)
+    w.page.evaluate(OPEN_ALL)  # and what came with it
+    w.until(f"{ALL}.filter(e => e.localName === 'details').every(e => e.open && e.children.length > 1)")
     w.clean()
     found = w.axe("body")
     assert not found, "\n".join(found)
