@@ -183,6 +183,9 @@ def test_what_was_not_recorded_is_unknown_and_nonsense_is_an_error(rolled):
     got = collect(type(rolled)((bare,)), [UserDistance()], cache=Cache()).columns
     assert not bool(got["state_distance"].known[0]) and not bool(got["state_distance_start"].known[0])
     assert bool(got["state_distance"].known[1:].all())
+    nothing = replace(t, turns=tuple(replace(turn, rewards={}) for turn in t.turns))
+    with pytest.raises(ValueError, match="no turn has a recorded 'state_distance'"):
+        collect(type(rolled)((nothing,)), [UserDistance()], cache=Cache())
     bad = replace(t, turns=(replace(t.turns[0], rewards={"state_distance": -1.0}), *t.turns[1:]))
     with pytest.raises(RecordError, match="distance of 0 or more"):
         collect(type(rolled)((bad,)), [UserDistance()], cache=Cache())

@@ -51,7 +51,7 @@ METHODS: tuple[Method, ...] = (
         "vpr_turns vpr_states", {
             "VPR/turn_norm": "judged:turn_norm", "VPR/turn_norm_padded": "judged:turn_norm", "VPR/state_group": "judged:state_group"},
         ("unknown_policy(oracle_on_path, unknown)",),
-        missing="Tic-Tac-Toe, Sudoku and Minesweeper with their oracles: it reads the oracles of the lookup worlds; drawing candidates in a state"),
+        missing="skipping an update where 93 % of the rewards of candidates are equal"),
     _row(3, "SIOP", "evidence + recipe", "runs", Card(
         "Self-Induced Outcome Potential: Turn-Level Credit Assignment for Agents without Verifiers", 2026, "2605.04984",
         "without gold answers: the group's own answer clusters are the targets a turn moves towards",
@@ -114,13 +114,13 @@ METHODS: tuple[Method, ...] = (
         "aem", {"AEM/from_tokens": "weighed:from_tokens", "AEM/from_means": "weighed:from_means"},
         ("independent_of_other_tasks", "unknown_policy(outcome, unknown)"),
         missing="hosts other than GRPO as recipes of their own"),
-    _row(13, "MAPO (MICA)", "evidence + recipe + environment", "recipe only", Card(
+    _row(13, "MAPO (MICA)", "evidence + recipe + environment", "runs", Card(
         "MAPO: Mixed Advantage Policy Optimization for Long-Horizon Multi-Turn Dialogue", 2026, "2603.06194",
         "a judge measures the user's distance from being helped; its drop is compared at the turn and in the group",
         "reading notes, a re-implementation by others", "spread convention, lone turns, discount"),
         "mapo", {"MAPO/from_distances": "judged:from_distances", "MAPO/from_rewards": "judged:from_rewards"},
         ("independent_of_other_tasks", "unknown_policy(state_distance, unknown)"),
-        missing="a judge or a world that says how far the user is from being helped"),
+        missing="a model that judges the user's state: here a scripted user's state is known"),
     _row(14, "DTRec", "evidence + search", "planned", Card(
         "DTRec", 2025, "2512.14036",
         "early steps aim at coarse targets, later ones at fine ones; three signs say when to stop",

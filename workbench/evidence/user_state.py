@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from workbench.evidence.base import Meter, Provider, Reads, Values
 from workbench.evidence.oracle import recorded
+from workbench.rollouts import Rollouts
 from workbench.seeds import seed_for
 from workbench.trajectory import Group, RecordError, Trajectory
 
@@ -37,6 +38,19 @@ class UserDistance(Provider):
     def __post_init__(self) -> None:
         if not 0 <= self.noise < float("inf"):
             raise ValueError(f"noise: expected a standard deviation, 0 or more, got {self.noise!r}")
+
+    def check(self, rollouts: Rollouts) -> None:
+        """Refuse rollouts of a world that recorded no distance at all.
+
+        Raises:
+            ValueError: names what was looked for.
+        """
+        turns = [(t, k) for t in rollouts for k in range(len(t.turns))]
+        if turns and all(recorded(t, k, self.fact) is None for t, k in turns):
+            raise ValueError(
+                f"state_distance: no turn has a recorded {self.fact!r}; play the dialogue world, or add the column of "
+                "your own judge with rollouts.with_column('state_distance', 'turn', values, known)"
+            )
 
     async def compute(self, group: Group, meter: Meter) -> Mapping[str, Values]:
         """Read the turns of each rollout; the start of a branch is that of its whole story."""
