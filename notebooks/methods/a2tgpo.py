@@ -28,8 +28,10 @@ import math
 from IPython.display import display
 
 from workbench import envs, evidence, policy
+from workbench.credit import chain, task, task_and_turn
 from workbench.policy import Settings
 from workbench.recipes import a2tgpo, a2tgpo_released, igpo
+from workbench.recipes.gold import igpo_z, information_gain
 from workbench.rollout import play
 from workbench.teach import method_curves, predict
 from workbench.teach import method_page as page
@@ -142,18 +144,20 @@ page.promises(paper, batch)
 # Is an early turn praised for being early? The mean credit of a search by its place, in the pool of IGPO and here,
 # before sums:
 
+
 # %%
-alone = {"igpo": igpo(gamma=0.0), "a2tgpo": a2tgpo(gamma=0.0)}
-told = {name: page.turns(recipe, batch) for name, recipe in alone.items()}
-outcome_z = [row[-1] for row in told["a2tgpo"]]
-places = range(max(len(row) - 1 for row in told["igpo"]))
+def scores(peers):
+    """The z-score of every gain among its peers."""
+    return page.rows_of(chain(information_gain("prob"), igpo_z(peers))(None, batch), batch)
+
+
+pooled, turnwise = scores(task), scores(task_and_turn)
 rows = []
-for t in places:
-    here = [i for i, row in enumerate(told["igpo"]) if t < len(row) - 1]
-    pooled = sum(told["igpo"][i][t] for i in here) / len(here)
-    turnwise = sum(told["a2tgpo"][i][t] - outcome_z[i] for i in here) / len(here)
-    rows.append([t, len(here), page.number(pooled), page.number(turnwise)])
-page.table(["place", "searches there", "mean z-score in one pool (IGPO)", "at the same turn (A²TGPO)"], rows)
+for t in range(max(len(row) for row in pooled) - 1):
+    here = [i for i, row in enumerate(pooled) if t < len(row) and row[t] is not None]
+    means = [sum(found[i][t] for i in here) / len(here) for found in (pooled, turnwise)]
+    rows.append([t, len(here), *(page.number(mean) for mean in means)])
+page.table(["place", "searches there", "mean z-score of gains in one pool", "at the same turn"], rows)
 
 # %% [markdown]
 # By construction the right column is 0 at every place: only differences between siblings are left.

@@ -193,12 +193,12 @@ def number(value: float | None, digits: int = 3) -> str:
     """Write a number with its sign; "?" is unknown.
 
     Example:
-        >>> number(0.5), number(0.0), number(None), number(-1e-9)
-        ('+0.500', '0', '?', '-1e-09')
+        >>> number(0.5), number(1e-12), number(None), number(-1e-7)
+        ('+0.500', '0', '?', '-1e-07')
     """
     if value is None:
         return "?"
-    if value == 0:
+    if abs(value) < 1e-9:  # what rounding leaves
         return "0"
     return f"{value:+.{digits}f}" if abs(value) >= 10**-digits else f"{value:+.0e}"
 
