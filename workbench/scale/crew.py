@@ -29,6 +29,7 @@ from workbench.policy.agreement import LENGTH, probe_sequence, require_agreement
 from workbench.policy.base import Policy
 from workbench.recipes import Recipe
 from workbench.rollouts import Rollouts
+from workbench.runs import Scale
 from workbench.scale import sharing
 from workbench.scale.ahead import Ahead
 from workbench.scale.cluster import joined
@@ -42,12 +43,16 @@ from workbench.train.shipping import unpack
 from workbench.train.worker import Crew, Job, compare_start, export
 
 
-def check_recipe(recipe: Recipe, evidence: Sequence[Evidence] = ()) -> None:
-    """Refuse a method that learners in several processes cannot train.
+def check_recipe(recipe: Recipe, evidence: Sequence[Evidence], scale: Scale) -> None:
+    """Refuse what a crew in several processes cannot do, whatever the machine.
 
     Raises:
-        NotImplementedError: says what it asks for.
+        NotImplementedError: says what is asked for.
     """
+    if scale.asynchronous > 1:
+        raise NotImplementedError(
+            f"asynchronous={scale.asynchronous}: players play one step ahead at most; give 1 or 0"
+        )
     if guesses_values(recipe, evidence):
         raise NotImplementedError(f"{recipe.name}: a value head is trained by one process only; leave `scale` out")
     if recipe.objective.rule is not None:

@@ -191,7 +191,7 @@ def _where(scale: Any, recipe: Any, env: Any, policy: Any, plan: Any, evidence: 
     # by name, as the driver is started: `train` knows nothing of what is above it
     found = import_module("workbench.scale.choose").resolve(scale, recipe, env, policy, plan, dtype=dtype)
     if not found.local:
-        import_module("workbench.scale.crew").check_recipe(recipe, evidence)
+        import_module("workbench.scale.crew").check_recipe(recipe, evidence, found)
     return found
 
 

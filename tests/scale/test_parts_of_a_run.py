@@ -1,0 +1,152 @@
+"""What a scaled run is made of, without Ray: the post between driver and learners, one step ahead, refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import replace
+
+import pytest
+
+from workbench import envs, recipes
+from workbench.objective import DivideByNorm
+from workbench.runs import Scale
+from workbench.scale.ahead import Ahead
+from workbench.scale.cluster import sweep
+from workbench.scale.learners import Learners, why_over
+from workbench.scale.players import _even
+from workbench.scale.post import Answer, Post
+from workbench.train import launch
+from workbench.train.plan import Plan
+
+
+def test_work_is_answered_once_and_in_order():
+    async def story():
+        post = Post()
+        era = await post.begin(step=4)
+        assert await post.begun(after=0) == (1, 4)
+        waiting = asyncio.create_task(post.take(era, 1))
+        assert [await post.give(era, name) for name in "ab"] == [0, 1]
+        assert await post.take(era, 0) == "a" and await waiting == "b"
+        answer = asyncio.create_task(post.answer_of(era, 1))
+        await post.answer(era, 1, Answer("done", 7))
+        assert await answer == ("done", 7)
+
+    asyncio.run(story())
+
+
+def test_who_waits_is_told_when_learners_are_made_anew():
+    """Nothing of an era that is over is done or answered: not what was asked before, not what comes late."""
+
+    async def story():
+        post = Post()
+        old = await post.begin(0)
+        number = await post.give(old, "learn")
+        waiting = asyncio.create_task(post.answer_of(old, number))
+        await asyncio.sleep(0)
+        new = await post.begin(2)
+        assert (await waiting).state == "over"
+        await post.answer(old, number, Answer("done", "late"))
+        await post.give(old, "of the old era")
+        assert (await post.answer_of(old, 0)).state == "over"
+        assert await post.give(new, "learn again") == 0
+        assert await post.take(new, 0) == "learn again" and post.answers == {}
+
+    asyncio.run(story())
+
+
+class Dying(Learners):
+    """Learners whose group dies at given pieces of work; keeps what each group was asked."""
+
+    def __init__(self, deaths):
+        self.deaths, self.asked, self.since, self.count = set(deaths), [[]], [], 0
+
+    def _once(self, name, *given):
+        self.count += 1
+        self.asked[-1].append((name, *given))
+        return Answer("over") if self.count in self.deaths else Answer("done", len(self.asked[-1]))
+
+    def begun(self):
+        self.asked.append([])
+        return 0
+
+
+def test_after_a_death_the_batches_since_the_checkpoint_are_learned_again():
+    """Also when the new group dies while it catches up; then what was asked is asked again."""
+    learners = Dying(deaths={4, 6})
+    for batch in ("one", "two", "three"):
+        learners.ask("learn", batch)
+        learners.since.append(batch)
+    learners.ask("weights", "folder")
+    one, two, three = (("learn", batch) for batch in ("one", "two", "three"))
+    assert learners.asked == [
+        [one, two, three, ("weights", "folder")],
+        [one, two],
+        [one, two, three, ("weights", "folder")],
+    ]
+    learners.saved()
+    learners.deaths = {learners.count + 1}
+    learners.ask("probe")
+    assert learners.asked[-1] == [("probe",)]  # the checkpoint has all of it
+
+
+def test_all_refuse_alike():
+    learners = Dying(())
+    learners._once = lambda *given: Answer("failed", "the term 'policy' is nan")
+    with pytest.raises(FloatingPointError, match="'policy' is nan"):
+        learners.ask("learn", "one")
+    assert learners.since == []
+
+
+def test_a_reason_is_the_learners_own():
+    class Failed(RuntimeError):
+        worker_failures = {1: MemoryError("no room")}
+
+    assert "MemoryError: no room" in why_over(Failed("a group of workers failed"))
+    assert "by themselves" in why_over(None)
+
+
+def test_prompts_are_spread_evenly_and_neighbours_stay_together():
+    assert _even(7, 3) == [(0, 3), (3, 5), (5, 7)] and _even(1, 2) == [(0, 1), (1, 1)]
+
+
+def test_one_step_is_played_ahead_and_only_for_its_own_step():
+    ahead, go = Ahead(), threading.Event()
+    ahead.begin(1, lambda: go.wait() and "rollouts of step 1")
+    go.set()
+    assert ahead.taken(2) is None or pytest.fail("rollouts of another step")
+    assert ahead.taken(1) == "rollouts of step 1" and ahead.taken(1) is None
+
+    def fail():
+        raise ValueError("the world is broken")
+
+    ahead.begin(2, fail)
+    with pytest.raises(ValueError, match="world is broken"):
+        ahead.taken(2)
+
+
+def test_only_what_dead_drivers_left_is_swept(tmp_path, monkeypatch):
+    import os
+    import tempfile
+
+    dead = tempfile.mkdtemp(prefix="workbench-999999999-", dir="/tmp")
+    ours = tempfile.mkdtemp(prefix=f"workbench-{os.getpid()}-", dir="/tmp")
+    sweep()
+    assert not os.path.exists(dead) and os.path.exists(ours)
+    os.rmdir(ours)
+
+
+BY_NORM = replace(recipes.rloo(), objective=replace(recipes.rloo().objective, rule=DivideByNorm("policy", "policy")))
+
+
+@pytest.mark.parametrize("recipe", [recipes.ppo(), BY_NORM], ids=lambda r: r.name)
+def test_what_cannot_be_shared_out_is_refused_before_there_is_a_folder(recipe, tmp_path):
+    with pytest.raises(NotImplementedError, match="leave `scale` out"):
+        launch(recipe, envs.load("chain"), "tiny", Plan(steps=1), tmp_path / "run", scale=Scale(learners=2, rollouts=1))
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_than_one_step_ahead_is_refused(tmp_path):
+    scale = replace(Scale(learners=2, rollouts=1), asynchronous=2)
+    with pytest.raises((NotImplementedError, ValueError), match="asynchronous"):
+        launch(recipes.rloo(), envs.load("chain"), "tiny", Plan(steps=1), tmp_path / "run", scale=scale)
