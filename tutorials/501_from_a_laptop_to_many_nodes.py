@@ -45,7 +45,7 @@ from workbench.scale import choose
 from workbench.scale.footprint import GIB, Training, learner_memory
 from workbench.scale.machine import Gpu, Machine
 from workbench.scale.picture import Bars
-from workbench.scale.planner import plan, splits
+from workbench.scale.planner import picture, plan, splits
 from workbench.scale.planner import predict as predict_split
 from workbench.scale.rates import Cluster, device, stored
 from workbench.scale.shapes import PRESETS, preset
@@ -239,8 +239,7 @@ columns = ["gpus", "delay", "learners", "engines", "tensor_parallel", "rollout_s
 table[[*columns, "gpu_hours"]].round(2)
 
 # %%
-labels = tuple(f"{row.gpus}, delay {row.delay}" for row in table.itertuples())
-Bars("The same step on more GPUs", labels, {"busy": list(1 - table["idle"]), "idle": list(table["idle"])}, "share")
+picture(table, share=True)
 
 # %% [markdown]
 # Eight times the GPUs do not make a step eight times shorter, and from some size on hardly shorter at all, while its

@@ -154,6 +154,15 @@ def test_a_table_has_a_row_for_every_cluster_and_says_what_does_not_fit():
     assert table["step_s"][3] <= table["step_s"][2] and table["gpu_hours"][2] > 0
 
 
+def test_the_picture_of_a_table_is_hours_busy_and_idle():
+    table = planner.plan("70b", [8, 64], work=SMALL)
+    found = planner.picture(table)
+    assert found.labels == ("70b, 64 GPUs, delay 0", "70b, 64 GPUs, delay 1")
+    hours = [busy + idle for busy, idle in zip(found.parts["busy"], found.parts["idle"], strict=True)]
+    assert hours == pytest.approx(list(table["gpu_hours"][2:]))
+    assert [sum(pair) for pair in zip(*planner.picture(table, share=True).parts.values(), strict=True)] == [1, 1]
+
+
 def test_work_can_grow_with_the_cluster():
     table = planner.plan("1.5b", [8, 16], work=SMALL, asynchronous=(0,), groups_per_gpu=1.0)
     assert list(table["groups"]) == [8, 16]

@@ -23,6 +23,7 @@ from workbench.scale.footprint import (
     learner_memory,
     sequences_that_fit,
 )
+from workbench.scale.picture import Bars
 from workbench.scale.pipeline import drawn, learner_seconds, played, step_seconds
 from workbench.scale.rates import Cluster, Rates, assumed, device
 from workbench.scale.shapes import Shape, parameters, preset
@@ -270,6 +271,22 @@ def plan(
             row = _row(found) if found else _why_not(shape, mine, cluster, how)
             rows.append({"model": shape.name, "gpus": count, "delay": delay, "groups": mine.groups, **row})
     return pd.DataFrame(rows)
+
+
+def picture(table: DataFrame, share: bool = False) -> Bars:
+    """Return the GPU hours of a step as stacked bars, busy and idle, a bar for each row of `plan` that fits.
+
+    Args:
+        table: of `plan`.
+        share: of all GPU time, instead of hours.
+    """
+    rows = table[table["note"] == ""] if len(table) else table
+    labels = tuple(f"{row.model}, {row.gpus} GPUs, delay {row.delay}" for row in rows.itertuples())
+    hours = [1.0] * len(rows) if share else [float(h) for h in rows["gpu_hours"]]
+    idle = [float(part) * h for part, h in zip(rows["idle"], hours, strict=True)]
+    busy = [h - unused for h, unused in zip(hours, idle, strict=True)]
+    title = "What a step takes, and how much of it is idle"
+    return Bars(title, labels, {"busy": busy, "idle": idle}, "share" if share else "GPU hours a step", "assumed rates")
 
 
 def _row(p: Prediction) -> dict[str, Any]:
