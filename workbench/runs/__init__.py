@@ -6,6 +6,7 @@
     checkpoints/    step-00000010/: weights, optimiser, state of evidence    trajectories/  step-00000010/: rollouts
     weights/        at the end: a folder `policy.load` takes                 code/          what was shipped by value
     adapters/       at the end, where adapters were trained: these alone (merged into `weights/`)
+    pending/        of a scaled run: rollouts no checkpoint has learned from; ray-logs/: what Ray wrote, if it failed
 
 Standard library only; the views are loaded when a run is shown. Nothing here runs, unpickles or imports anything a run
 folder holds: looking is always safe. The process holds a lock on `lock` as long as it lives, however it ends: that,

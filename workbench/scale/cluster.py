@@ -18,6 +18,7 @@ SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "VLLM_NO_USAGE_STATS": "1",
     "RAY_prestart_worker_first_driver": "0",  # idle workers cost seconds of a small machine
+    "RAY_worker_niceness": "0",  # by default 15: on a machine that does other things a run would stand still
     "RAY_TRAIN_METRICS_ENABLED": "0",  # nobody would read them: a run has its own
 }
 ALONE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # nobody takes this machine away with a warning
