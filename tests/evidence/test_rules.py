@@ -113,7 +113,10 @@ def test_the_last_record_is_read() -> None:
     calls = [call(0, "add", n=1), call(1, "answer", text="7")]
     told = [{"columns": {"state_share": 0.2}}, {"columns": {"state_share": 0.75}}]
     assert column(story(calls, extras=told), LastRecorded()) == {"state_match": [0.75]}
-    assert column(story(calls), LastRecorded()) == {"state_match": [None]}
+    both = collect(Rollouts((story(calls, extras=told), story(calls, name="u"))), [LastRecorded()], cache=Cache())
+    assert both.columns["state_match"].known.tolist() == [True, False]
+    with pytest.raises(RecordError, match="no rollout recorded 'state_share' at its last turn"):
+        column(story(calls), LastRecorded())
     with pytest.raises(RecordError, match="expected a number for 'state_share', got str 'much'"):
         column(story(calls, extras=[None, {"columns": {"state_share": "much"}}]), LastRecorded())
 

@@ -12,6 +12,7 @@ from workbench.evidence.base import Meter, Provider, Reads, Sees, Values
 from workbench.evidence.format import breaks_format
 from workbench.evidence.matching import AnyCall, GoldCall, gold_calls
 from workbench.evidence.oracle import recorded
+from workbench.rollouts import Rollouts
 from workbench.trajectory import Group, RecordError, Trajectory
 
 
@@ -153,7 +154,7 @@ class CallMatch(Provider):
     sees: ClassVar[tuple[Sees, ...]] = ("gold",)
     reads: ClassVar[tuple[Reads, ...]] = ("messages", "gold")
 
-    def check(self, rollouts: Iterable[Trajectory]) -> None:  # type: ignore[override]
+    def check(self, rollouts: Rollouts) -> None:
         """Refuse gold traces that do not fit the tools."""
         if self.tools:
             check_gold_calls(rollouts, self.tools)
@@ -174,7 +175,7 @@ class CallMatch(Provider):
 class LastRecorded(Provider):
     """Read a fact the world recorded at the last turn of each rollout into a trajectory column.
 
-    Unknown where it was not recorded.
+    Unknown where it was not recorded; rollouts of which none has it are refused.
 
     Args:
         fact: its name, as `Recorded` looks it up ("state_share": how much of the goal state was reached, in [0, 1]).
@@ -190,6 +191,12 @@ class LastRecorded(Provider):
     def provides(self) -> Mapping[str, str]:  # type: ignore[override]
         """The one column."""
         return {self.column: "trajectory"}
+
+    def check(self, rollouts: Rollouts) -> None:
+        """Refuse rollouts whose world recorded no such fact at any last turn."""
+        if any(t.turns for t in rollouts) and all(self._value(t) is None for t in rollouts):
+            problem = f"no rollout recorded {self.fact!r} at its last turn; play a world that does"
+            raise RecordError(problem, field="turns[-1].extra")
 
     async def compute(self, group: Group, meter: Meter) -> Mapping[str, Values]:
         """Look at the last turn of each rollout."""
