@@ -3,9 +3,11 @@
 from workbench.evidence.answers import AnswerOutcome
 from workbench.evidence.base import Evidence, Meter, Provider, Sees, Values, collect, collect_async, run_sync
 from workbench.evidence.cache import Cache
+from workbench.evidence.calls import CallMatch, FormatScore, LastRecorded, ToolSuccess
 from workbench.evidence.format import BadFormat, Called
 from workbench.evidence.matching import ToolMatching
 from workbench.evidence.oracle import Recorded
+from workbench.evidence.retries import Tries
 from workbench.evidence.scoring import SampledLogprobs, TokenEntropy, model_hash
 from workbench.evidence.states import StateIdentity
 from workbench.evidence.table import MissingEvidence, for_recipe
@@ -16,8 +18,11 @@ __all__ = [
     "AnswerOutcome",
     "BadFormat",
     "Cache",
+    "CallMatch",
     "Called",
     "Evidence",
+    "FormatScore",
+    "LastRecorded",
     "Meter",
     "MissingEvidence",
     "Provider",
@@ -27,6 +32,8 @@ __all__ = [
     "StateIdentity",
     "TokenEntropy",
     "ToolMatching",
+    "ToolSuccess",
+    "Tries",
     "Unreliable",
     "UserDistance",
     "Values",
