@@ -78,6 +78,11 @@ def test_bars_stack_up_to_the_step_and_shares_to_one():
     assert "1: rollout 50%, credit 8%, learn 42%" in repr(shares)
 
 
+def test_what_was_not_measured_draws_nothing():
+    found = bars([LOCAL[0], {"step": 1, "seconds_rollout": 1.0}])
+    assert list(found.parts["learn"]) == [1.5, None] and repr(found).endswith("\n1: rollout 1")
+
+
 def test_many_steps_are_put_together():
     rows = [{"step": n, "seconds_rollout": float(n % 2), "seconds_learn": 1.0} for n in range(150)]
     found = bars(rows)
