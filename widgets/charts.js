@@ -142,7 +142,7 @@ class LineChart {
     const several = this.stack || this.series.filter((one) => !one.thin).length > 1;
     const sample = (one) => canvas(this.ctx, (g, w, h) => this.sample(g, w, h, one), { class: "chart-sample", "aria-hidden": "true" });
     const named = (one) => (several && !one.thin ? [sample(one), `${one.name} `] : null);
-    fill(this.key, this.series.map((one, i) => el("span", null, named(one), this.values[i])), this.place);
+    fill(this.key, this.series.map((one, i) => (one.thin ? null : el("span", null, named(one), this.values[i]))), this.place);
   }
 
   sample(g, w, h, one) {

@@ -1,6 +1,6 @@
 // Where the signal dies: collapsed groups by cause over steps, measures against thresholds, and the groups behind a step.
 
-import { button, canvas, count, el, fill, fold, keys, oneLine, plain, visible } from "./core.js";
+import { button, canvas, coded, count, el, fill, fold, keys, oneLine, plain, visible } from "./core.js";
 import { askMap, drawMap } from "./inner_map.js";
 import { amount, known, lineChart, share, ticks, together } from "./charts.js";
 
@@ -241,9 +241,9 @@ class Board {
     const shared = together();
     fill(this.tiles, data.tiles.length ? el("p", { class: "sub" }, "Measures") : null, el("div", { class: "tiles" }, data.tiles.map((t) => {
       const means = fold("what it is", () => [el("p", null, t.what), t.equation ? el("p", { class: "mono" }, t.equation) : null,
-        el("p", null, el("b", null, "If not: "), t.bad)].filter(Boolean));
+        el("p", null, el("b", null, "If not: "), coded(t.bad))].filter(Boolean));
       const stands = el("p", { class: t.state }, t.state === "beyond" ? "! " : "", t.verdict);
-      const verdict = el("div", { class: "verdict" }, stands, el("p", { class: "quiet" }, `Good: ${t.good}`));
+      const verdict = el("div", { class: "verdict" }, stands, el("p", { class: "quiet" }, "Good: ", coded(t.good)));
       if (data.one || data.last.length < 2) return el("div", { class: "tile" }, el("div", { class: "chart-title" }, t.title), this.numbers(t), verdict, means);
       const rules = [t.to, t.from].filter((v) => v !== null).map((v, i) => ({ y: v, words: i ? "" : `threshold ${said(t)(v)}` }));
       const series = [{ name: t.title, y: t.y, low: t.low, high: t.high }];

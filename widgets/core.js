@@ -145,6 +145,11 @@ export function fill(node, ...children) {
   return node;
 }
 
+/** Words of ours in which names stand between backticks: those as code. */
+export function coded(words) {
+  return words.split("`").map((part, i) => (i % 2 ? el("span", { class: "mono" }, part) : part));
+}
+
 /** A folded part whose inside is made when it is first opened. */
 export function fold(summary, inside, open = false) {
   const node = el("details", null, el("summary", null, summary));
@@ -233,7 +238,7 @@ export function canvas(ctx, draw, props = {}) {
  * Bind keys while the focus is inside the view. `bindings`: [["j ArrowDown", "next turn", f], ...], several keys apart
  * by spaces. Nothing a reader types inside reaches the notebook's shortcuts; Ctrl, Alt and Meta stay the browser's.
  */
-export function keys(ctx, bindings) {
+export function keys(ctx, bindings, title = "Keys") {
   const byKey = new Map(bindings.flatMap(([names, , f]) => names.split(" ").map((k) => [k === "Space" ? " " : k, f])));
   ctx.host.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -250,7 +255,7 @@ export function keys(ctx, bindings) {
   });
   for (const name of ["keypress", "keyup"]) ctx.host.addEventListener(name, (event) => event.stopPropagation());
   const line = ([names, words]) => [el("dt", null, names.split(" ").map((k) => el("kbd", null, NAMES[k] || k))), el("dd", null, words)];
-  return fold("Keys", () => el("dl", { class: "keys" }, bindings.map(line)));
+  return fold(title, () => el("dl", { class: "keys" }, bindings.map(line)));
 }
 
 const NAMES = { ArrowDown: "↓", ArrowUp: "↑", ArrowLeft: "←", ArrowRight: "→", Escape: "Esc" };

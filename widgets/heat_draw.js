@@ -100,7 +100,7 @@ function drawRows(heat, g, first, last) {
     g.globalAlpha = zoom < 8 ? 0.22 : 0.4;
     if (begins && i && ruled) g.fillRect(0, y - 0.5, right, 0.8);
     g.globalAlpha = 0.8;
-    if (zoom >= 12) g.fillText(fitted(g, visible(heat.ids(n)), GUTTER - 20, true), 8, y + zoom / 2);
+    if (zoom >= 12) g.fillText(fitted(g, visible(heat.ids(n).slice(heat.common)), GUTTER - 20, true), 8, y + zoom / 2);
     else if (begins && y - labelled >= 13) {
       g.fillText(fitted(g, visible(heat.groups(data.group[n])), GUTTER - 20, true), 8, y + 6);
       labelled = y;

@@ -102,12 +102,14 @@ export function ledger(data) {
     if (r.holds === null) return el("td", { class: "quiet" }, r.says ? `${r.says} ${r.why}` : `none: ${r.why}`);
     return el("td", null, el("b", { class: r.holds ? null : "broken" }, r.holds ? "kept: " : "broken: "), r.says, r.holds ? "" : ` ${r.why}`);
   };
-  const heads = [["method", null], ["sum over this rollout’s turns", "n"], ["over its group’s turns", "n"], ["promise about sums", null]];
+  const [{ says, why, holds }] = data.ledger;
+  const alike = data.ledger.length > 1 && data.ledger.every((r) => r.holds === null && holds === null && r.says === says && r.why === why);
+  const heads = [["method", null], ["sum over this rollout’s turns", "n"], ["over its group’s turns", "n"], alike ? null : ["promise about sums", null]];
   const rows = data.ledger.map((r, i) =>
-    el("tr", null, el("th", { scope: "row" }, r.name), cell(r.sum, i), cell(r.group, i), verdict(r)));
+    el("tr", null, el("th", { scope: "row" }, r.name), cell(r.sum, i), cell(r.group, i), alike ? null : verdict(r)));
   return el("div", { class: "ledger" }, el("div", { class: "sub" }, "Ledger"), el("div", { class: "wide" }, el("table", null,
-    el("thead", null, el("tr", null, heads.map(([h, side]) => el("th", { scope: "col", class: side }, h)))),
-    el("tbody", null, rows))));
+    el("thead", null, el("tr", null, heads.filter(Boolean).map(([h, side]) => el("th", { scope: "col", class: side }, h)))),
+    el("tbody", null, rows))), alike ? el("p", { class: "note" }, `Promise about sums: ${says || "none"}${says ? " " : ": "}${why}.`) : null);
 }
 
 /**

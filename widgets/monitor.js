@@ -1,6 +1,6 @@
 // The monitor of a run: state, progress, pause and stop, alarms, live curves, the newest rollouts and the map of one.
 
-import { button, count, digits, el, fill, keys, level, number, oneLine, plain, ruler, STATUS, switcher, washClass } from "./core.js";
+import { button, coded, count, digits, el, fill, keys, level, number, oneLine, plain, ruler, STATUS, switcher, washClass } from "./core.js";
 import { askMap, drawMap } from "./inner_map.js";
 import { amount, duration, known, lineChart, share, together } from "./charts.js";
 
@@ -271,7 +271,7 @@ class Monitor {
     fill(this.defined, open ? panel.defined.map((d) => el("div", { class: "definition" },
       el("p", null, el("b", { class: "mono" }, d.name), ` ${d.what}`),
       d.equation ? el("p", { class: "mono" }, d.equation) : null,
-      el("p", null, el("b", null, "Good: "), d.good), el("p", null, el("b", null, "If not: "), d.bad))) : null);
+      el("p", null, el("b", null, "Good: "), coded(d.good)), el("p", null, el("b", null, "If not: "), coded(d.bad)))) : null);
   }
 
   // -- the newest rollouts ---------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ class Panel {
       ["0", "all knobs as the methods say", () => this.turn({ knobs: {} })],
       ["e", "edit the rewards of the turn", () => this.rewards.querySelector("input")?.focus()],
       ["z", "undo the last edit", () => this.undo(this.edits.length - 1)],
-    ]) : null;
+    ], "Keys of knobs and edits") : null;
     this.build();
   }
 

@@ -67,6 +67,7 @@ class Heat {
     const { data, state } = this;
     [this.ids, this.groups] = [data.ids, data.groups].map(textList);
     this.texts = data.texts ? textList(data.texts) : () => "";
+    this.common = beginning(this.ids, data.count);
     this.byId = null;
     this.rows = rowsOf(String(state.rows ?? ""), data.count);
     this.span = state.from >= 0 && state.to >= 0 ? [+state.from, +state.to] : null;
@@ -505,4 +506,11 @@ class Heat {
       this.scroller.scrollTop = (event.offsetY / this.body) * this.order.length * this.zoom - this.body / 2;
     });
   }
+}
+
+/** How many characters all ids begin with, up to a slash: a label of a row leaves them out. */
+function beginning(ids, many) {
+  let same = many > 1 ? ids(0).lastIndexOf("/") + 1 : 0;
+  for (let n = 1; n < many && same; n++) while (ids(n).slice(0, same) !== ids(0).slice(0, same)) same = ids(0).lastIndexOf("/", same - 2) + 1;
+  return same;
 }

@@ -140,8 +140,6 @@ class CollapseBoard(View):
         Steps: step (from 1), groups, the share of each cause, and the measures. Groups: step, group, cause, members,
         known, chance (P(dead)), one column a method that says what its credit does there, trajectories (ids).
         """
-        import pandas as pd
-
         board, step = self._board, state.get("step")
         if not board["one"] and step not in board["kept"]:
             return framed(_steps(board))
@@ -150,9 +148,7 @@ class CollapseBoard(View):
         shown = [g for g in every if state.get("cause") in (None, g["cause"])]
         rows = [_row(step, g) for g in shown]
         names = list(rows[0]) if rows else list(GROUP_COLUMNS)
-        columns = {name: [row[name] for row in rows] for name in names}
-        text = {name for name in names if rows and isinstance(rows[0][name], (str, list))}  # as it is, halves and all
-        return pd.DataFrame({n: pd.Series(v, dtype=object if n in text else None) for n, v in columns.items()})
+        return framed({name: [row[name] for row in rows] for name in names})
 
 
 GROUP_COLUMNS = ("step", "group", "cause", "members", "known", "chance", "trajectories")
