@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -150,3 +151,32 @@ def test_more_than_one_step_ahead_is_refused(tmp_path):
     scale = replace(Scale(learners=2, rollouts=1), asynchronous=2)
     with pytest.raises((NotImplementedError, ValueError), match="asynchronous"):
         launch(recipes.rloo(), envs.load("chain"), "tiny", Plan(steps=1), tmp_path / "run", scale=scale)
+
+
+class Saying:
+    """Learners, or players, that say given things of the probe one after the other."""
+
+    version = 3
+
+    def __init__(self, *said):
+        self.said = list(said)
+
+    def ask(self, name, probe):
+        return self.said.pop(0)
+
+    def probe(self, probe):
+        return {"player 0": self.said.pop(0)}
+
+
+def test_a_run_stops_where_a_player_did_not_take_the_weights():
+    from workbench import policy
+    from workbench.policy.agreement import Disagreement
+    from workbench.scale.crew import ScaledCrew
+
+    crew = ScaledCrew.__new__(ScaledCrew)
+    player = policy.load("tiny")
+    crew.learner, crew.probe, crew.heard = SimpleNamespace(model=player.engine.model), [1, 2], {}
+    crew.learners, crew.players = Saying([-1.0], [-2.0]), Saying([-1.00001], [-1.00001])
+    crew._agree()
+    with pytest.raises(Disagreement, match="version 3: player 0 is off by 1 .*nothing of it arrived"):
+        crew._agree()

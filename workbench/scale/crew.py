@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -72,6 +72,7 @@ class ScaledCrew(Crew):
         model = made_ready(job.policy, job.plan)
         autocast = getattr(torch, job.plan.autocast) if job.plan.autocast else None
         self.learner = Learner(job.policy, model, None, autocast=autocast)  # type: ignore[arg-type]
+        self.heard: dict[str, list[float]] = {}  # what the players said of the probe last
         self.ahead = Ahead() if self.scale.asynchronous else None
         self.open = ExitStack()
         self.exchange = self.open.enter_context(joined(self.scale, job.path))
@@ -157,13 +158,12 @@ class ScaledCrew(Crew):
         """Bring the learners' weights to all players, in place; they must agree from then on."""
         if self.ahead:
             self.ahead.wait()  # all tokens of a rollout are of one version
-        version, before = self.players.version + 1, self.players.probe(self.probe)
-        folder = self._weights(version)
+        folder = self._weights(self.players.version + 1)
         self.players.load(folder)
         for old in self.exchange.glob("version-*"):
             if old != folder:
                 shutil.rmtree(old)
-        self._agree(before)
+        self._agree()
 
     def save(self, step: int) -> None:
         """Write a checkpoint after `step` steps, each learner its share."""
@@ -216,11 +216,12 @@ class ScaledCrew(Crew):
         policy = self.learner.policy
         return Policy(f"{policy.name} at the start", self._players(1, "", 0, "hf"), policy.renderer)
 
-    def _agree(self, before: Mapping[str, list[float]] | None = None) -> None:
+    def _agree(self) -> None:
         """Stop where a player and the learners say other things of the same tokens."""
-        said, heard = self.learners.ask("probe", self.probe), self.players.probe(self.probe)
+        before, self.heard = self.heard, self.players.probe(self.probe)
+        said = self.learners.ask("probe", self.probe)
         dtype = self.learner.model.dtype
-        require_agreement(said, heard, dtype, before=before, version=self.players.version)
+        require_agreement(said, self.heard, dtype, before=before or None, version=self.players.version)
 
 
 def _probe(learner: Learner, positions: int | None) -> list[int]:

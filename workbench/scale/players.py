@@ -16,6 +16,8 @@ from workbench.runs import Run
 from workbench.train.shipping import unpack
 
 DEATHS = 3  # of one player, in a row, that are mended
+Call = Callable[[Any], Any]
+"""Asks an actor; returns what Ray gives at once, to be waited for."""
 
 # ------------------------------------------------------------------------------------------------ the actor
 
@@ -44,7 +46,7 @@ class Player:
             known = version - 1 if folder else version
             self.engine = _hf_engine(unpack(config["policy"], Path(path) / "code"), known, options["device"])
             if folder:
-                self.load(folder)
+                self.load(folder, version)
 
     def generate(self, prompts: Any, settings: Settings, seeds: Any) -> list[Generation]:
         """Sample one continuation a prompt."""
@@ -60,14 +62,16 @@ class Player:
 
         return engine_logprobs(self.engine, ids)
 
-    def load(self, folder: str) -> int:
-        """Take the weights of a folder; return their version."""
+    def load(self, folder: str, version: int) -> int:
+        """Take the weights of a folder, in place, unless it has this version already; return the version it has."""
         from safetensors.torch import load_file
 
         from workbench.policy.hf import HFEngine
 
-        plain = isinstance(self.engine, HFEngine)
-        return self.engine.load(load_file(f"{folder}/model.safetensors") if plain else folder)
+        if self.engine.version != version:
+            plain = isinstance(self.engine, HFEngine)
+            self.engine.load(load_file(f"{folder}/model.safetensors") if plain else folder)
+        return self.engine.version
 
     def about(self) -> tuple[int, int | None]:
         """Return the version of the weights, and how many tokens a sequence may have."""
@@ -107,10 +111,7 @@ class Players:
 
     def ready(self) -> None:
         """Wait until all are up."""
-        import ray
-
-        for number in range(len(self.actors)):
-            self.positions = self._retried(number, lambda actor: ray.get(actor.about.remote()))[1]
+        self.positions = self._ask_each(lambda actor: actor.about.remote())[0][1]
 
     async def generate(
         self, prompts: Sequence[Sequence[int]], settings: Settings, seeds: Sequence[int]
@@ -148,27 +149,16 @@ class Players:
         entropy: bool = False,
     ) -> list[Scores]:
         """Score tokens [start, stop) of each sequence given all tokens before each."""
-        import ray
+        parts = [(n, a, b) for n, (a, b) in enumerate(_even(len(sequences), len(self.actors))) if a < b]
 
-        parts = [(a, b) for a, b in _even(len(sequences), len(self.actors)) if a < b]
-        call = lambda n, a, b: self.actors[n].score.remote(sequences[a:b], spans[a:b], temperature, top_k, entropy)  # noqa: E731
-        refs = [call(number, a, b) for number, (a, b) in enumerate(parts)]
-        found: list[Scores] = []
-        for number, ((a, b), ref) in enumerate(zip(parts, refs, strict=True)):
-            first = [ref]
+        def call(a: int, b: int) -> Call:
+            return lambda actor: actor.score.remote(sequences[a:b], spans[a:b], temperature, top_k, entropy)
 
-            def once(actor: Any, number: int = number, a: int = a, b: int = b, first: list[Any] = first) -> Any:
-                return ray.get(first.pop() if first else call(number, a, b))
-
-            found += self._retried(number, once)
-        return found
+        return [one for part in self._ask([(n, call(a, b)) for n, a, b in parts]) for one in part]
 
     def probe(self, ids: list[int]) -> dict[str, list[float]]:
         """Return what each player says of the last tokens of a fixed sequence."""
-        import ray
-
-        ask = lambda actor: ray.get(actor.probe.remote(ids))  # noqa: E731
-        return {f"player {n}": self._retried(n, ask) for n in range(len(self.actors))}
+        return {f"player {n}": said for n, said in enumerate(self._ask_each(lambda actor: actor.probe.remote(ids)))}
 
     def load(self, weights: str | Path | None) -> int:
         """Give all players the weights of a folder, in place.
@@ -176,34 +166,35 @@ class Players:
         Args:
             weights: folder with `model.safetensors`; None only counts the version up (of weights loaded later).
         """
-        import ray
-
         self._version += 1
-        if weights is None:
-            return self._version
-        self.folder = str(weights)
-        refs = [actor.load.remote(self.folder) for actor in self.actors]
-        for number, ref in enumerate(refs):
-            first = [ref]
-            version = self._retried(
-                number,
-                # one that is made anew begins with these weights
-                lambda actor, first=first: ray.get(first.pop()) if first else ray.get(actor.about.remote())[0],
-            )
-            if version != self._version:
-                raise RuntimeError(f"player {number} has version {version} of the weights, expected {self._version}")
+        if weights is not None:
+            self.folder = str(weights)
+            found = self._ask_each(lambda actor: actor.load.remote(self.folder, self._version))
+            if set(found) != {self._version}:
+                raise RuntimeError(f"players have the versions {found} of the weights, expected {self._version}")
         return self._version
 
-    def _retried(self, number: int, call: Callable[[Any], Any]) -> Any:
-        """Ask one player; make it anew as long as it dies."""
+    # -- deaths --------------------------------------------------------------------------------------------
+
+    def _ask_each(self, call: Call) -> list[Any]:
+        return self._ask([(number, call) for number in range(len(self.actors))])
+
+    def _ask(self, calls: Sequence[tuple[int, Call]]) -> list[Any]:
+        """Ask players, all at once, by number; one that dies is made anew and asked again."""
+        asked = [(number, call, self.actors[number], call(self.actors[number])) for number, call in calls]
+        return [self._answer(*one) for one in asked]
+
+    def _answer(self, number: int, call: Call, actor: Any, ref: Any) -> Any:
+        import ray
         from ray.exceptions import RayActorError
 
         while True:
-            actor = self.actors[number]
             try:
-                found = call(actor)
+                found = ray.get(ref)
             except RayActorError as error:
                 self._replace(number, actor, error)
+                actor = self.actors[number]
+                ref = call(actor)
                 continue
             self.deaths[number] = 0
             return found
