@@ -7,8 +7,11 @@ import random
 
 import pytest
 
+from workbench import policy, recipes, rollout
 from workbench.envs import Environment, load
 from workbench.envs.games import INVALID
+from workbench.policy import Settings, tiny_tokenizer
+from workbench.policy.renderers import PlainText
 from workbench.trajectory import Message, ToolCall
 
 GAMES = [
@@ -152,8 +155,22 @@ def test_demonstrations_err_as_often_as_asked(env):
 
 
 def test_worked_examples_are_of_a_split_of_their_own(env):
-    from workbench.policy import tiny_tokenizer
-    from workbench.policy.renderers import PlainText
-
     text = PlainText(tiny_tokenizer.load(), env.shots, env.tools).shots_text()
     assert text.count("Question: ") == 2 == text.rstrip().count("\n\n") + 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "knobs"), [("sudoku", {"empty": 3}), ("minesweeper", {"rows": 3, "columns": 3, "mines": 2})]
+)
+def test_a_real_model_plays_and_is_credited_turn_by_turn(name, knobs):
+    """In plain text with worked examples; how well it plays is no matter of this test."""
+    env = load(name, **knobs)
+    model = policy.load("smollm2", shots=env.shots, tools=env.tools)
+    settings = Settings(max_new_tokens=10)
+    played = rollout.play(model, env, env.tasks("test", 1), size=4, settings=settings, max_turns=3)
+    batch = played.batch()
+    assert all(t.stop_reason in ("done", "max_turns") for t in played)
+    assert float(batch["malformed"].values.mean()) < 1.0, "not one line was a call"
+    credit = recipes.vpr_turns(oracle="oracle_value", kl=0.0, fewest=2).credit(batch)
+    assert bool(credit.known.all()) and len(credit.values) == batch.count("token")

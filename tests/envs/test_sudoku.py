@@ -129,6 +129,9 @@ def at(grid):
 
 def test_solving_getting_stuck_and_refusals():
     env = at("12343412214343..")
+    malformed = place(env, "one")
+    assert malformed.columns["oracle_distance"] == 2 and malformed.columns["oracle_reachable"]  # known of every turn
+    env = at("12343412214343..")
     assert "row, column or box" in place(env, "4 3 1").messages[0].text and env.progress.turn == 1
     assert place(env, "4 3 1").columns["oracle_value"] == WRONG
     assert "not free" in place(env, "1 1 1").messages[0].text

@@ -57,7 +57,7 @@ class Played:
         refused: why the move could not be made (fixed texts); "" if it was made.
         ended: text that the game ends with; "" if it goes on.
         outcome: the end result, once it has ended.
-        columns: what else the oracle knows.
+        columns: what else the oracle knows of the move.
     """
 
     position: str
@@ -125,6 +125,10 @@ class Game(ABC):
     @abstractmethod
     def play(self, task: Task, position: str, tool: str, numbers: Sequence[int]) -> Played:
         """Make a move; one that cannot be made is `refused`, never an exception."""
+
+    def known(self, position: str) -> Mapping[str, Any]:
+        """Return what the oracle knows of a position, whatever led to it: columns of every turn."""
+        return {}
 
     @abstractmethod
     def legal(self) -> list[Call]:
@@ -199,6 +203,7 @@ class Game(ABC):
             "illegal": bool(made.refused),
             "oracle_on_path": made.on_path,
             "oracle_value": made.value,
+            **self.known(made.position),
             **made.columns,
         }
         return Step(self._replies(message, made), done=over, outcome=made.outcome, columns=columns)

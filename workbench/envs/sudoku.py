@@ -240,25 +240,20 @@ class Sudoku(Game):
         """Write a digit down."""
         row, column, digit = numbers
         if not all(1 <= number <= self.size for number in numbers):
-            return self._refused(position, NOT_ON_GRID.format(size=self.size))
+            return Played(position, INVALID, False, refused=NOT_ON_GRID.format(size=self.size))
         cell = (row - 1) * self.size + column - 1
         if position[cell] != FREE:
-            return self._refused(position, NOT_FREE)
+            return Played(position, INVALID, False, refused=NOT_FREE)
         if str(digit) not in candidates(position, cell):
-            return self._refused(position, CONFLICT, WRONG)
+            return Played(position, WRONG, False, refused=CONFLICT)
         worth, after = placement_value(position, cell, str(digit)), _with(position, cell, str(digit))
-        known = self._known(after)
         if any(candidates(after, free) for free in free_cells(after)):
-            return Played(after, worth, worth > 0, columns=known)
+            return Played(after, worth, worth > 0)
         solved = FREE not in after
-        ended = "solved" if solved else "stuck"
-        return Played(after, worth, worth > 0, ended=ended, outcome=float(solved), columns=known)
+        return Played(after, worth, worth > 0, ended="solved" if solved else "stuck", outcome=float(solved))
 
-    def _refused(self, position: str, why: str, worth: float = INVALID) -> Played:
-        return Played(position, worth, False, refused=why, columns=self._known(position))
-
-    def _known(self, position: str) -> dict[str, bool | float]:
-        """Return what the oracle knows of a position: can it be completed, and how many placements that takes."""
+    def known(self, position: str) -> dict[str, bool | float]:
+        """Return whether a grid can still be completed, and how many placements that takes (-1: it cannot)."""
         alive = completable(position)
         return {"oracle_reachable": alive, "oracle_distance": len(free_cells(position)) if alive else -1}
 
