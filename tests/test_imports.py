@@ -56,6 +56,7 @@ COMES_WITH = {
     "ipykernel": {"IPython"},
     "gguf": {"numpy"},
     "anywidget": {"traitlets"},
+    "transformers": {"huggingface_hub"},
 }
 
 
