@@ -42,6 +42,7 @@ def test_local_is_one_process_of_any_device():
 def test_devices_are_one_a_learner_and_as_many_as_an_engine_is_cut_over():
     assert Scale().devices == 1
     assert Scale("cuda", 2, 4, 3, "vllm", 2).devices == 4 + 3 * 2
+    assert Scale(learners=2).devices == 2 + 1 and Scale(engine="vllm").engines == 1 and Scale().engines == 0
 
 
 def test_it_is_a_value():

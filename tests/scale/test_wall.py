@@ -59,9 +59,9 @@ def test_cost_is_devices_times_hours():
     assert str(found) == "0.0222 GPU hours (8 x 10 s), 60% of them idle"
 
 
-def test_learners_that_play_themselves_work_in_both_parts():
+def test_an_engine_plays_for_learners_that_name_none():
     found = idle_share(wall(SCALED), Scale(learners=2))
-    assert found == pytest.approx(1 - (2 * 2 + 2 * 6) / 20)
+    assert found == pytest.approx(1 - (2 * 2 + 1 * 6) / 30)
 
 
 def test_one_process_is_idle_where_it_says_so_and_unknown_where_it_does_not():
@@ -95,7 +95,7 @@ def test_the_scale_of_a_run_is_read_from_its_folder(tmp_path):
     (tmp_path / "launch.json").write_text(json.dumps({"scale": given}))
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in LOCAL))
     assert scale_of(tmp_path) == Scale("cuda", learners=3)
-    assert cost(Run(tmp_path)).hours == pytest.approx(3 * 10 / 3600)
+    assert cost(Run(tmp_path)).hours == pytest.approx((3 + 1) * 10 / 3600)
     (tmp_path / "launch.json").write_text(json.dumps({"scale": {"parameters": {"learners": -1}}}))
     assert scale_of(Run(tmp_path)) == Scale()
 

@@ -53,7 +53,6 @@ def plan_arguments(one: argparse.ArgumentParser) -> None:
         one.add_argument(f"--{name}", type=kind, help=text)
     one.add_argument("--groups-per-gpu", type=float, default=0.0, help="let the groups of a step grow with the cluster")
     one.add_argument("--delay", type=int, nargs="+", default=[0, 1], help="steps of delay, a row each (0 1)")
-    one.add_argument("--colocated", action="store_true", help="also engines and learners on the same GPUs, in turn")
     one.add_argument("--lora-rank", type=int, default=0, help="train adapters of this rank instead of all weights")
     one.add_argument("--bf16-weights", action="store_true", help="weights and moments in bfloat16 instead of float32")
     one.add_argument("--micro-tokens", type=int, default=8192, help="tokens of one forward and backward pass (8192)")
@@ -77,7 +76,6 @@ def plan(options: argparse.Namespace) -> int:
         work,
         how,
         options.delay,
-        options.colocated,
         options.groups_per_gpu,
         options.seed,
     )

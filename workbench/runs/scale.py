@@ -17,7 +17,8 @@ class Scale:
         device: "cpu" or "cuda".
         nodes: machines, at least 1.
         learners: processes that learn, in all, at least 1. On "cuda" one GPU each.
-        rollouts: engines that only play, in all; 0: the learners play.
+        rollouts: engines that only play, in all; 0: one process plays and learns, and beside several learners one
+            engine plays for all of them.
         engine: "hf" or "vllm".
         tensor_parallel: GPUs that one vLLM engine is cut over.
         address: of an existing Ray cluster ("auto", "host:port", "ray://host:port"); None is this machine.
@@ -64,8 +65,8 @@ class Scale:
             )
         if self.asynchronous and not self.rollouts:
             raise ValueError(
-                f"Scale.asynchronous={self.asynchronous} with rollouts=0: where the learners play themselves nobody "
-                "can be a step behind; give rollouts=1 or more, or asynchronous=0"
+                f"Scale.asynchronous={self.asynchronous} with rollouts=0: an engine that plays ahead is one of its "
+                "own; give rollouts=1 or more, or asynchronous=0"
             )
 
     def __str__(self) -> str:
@@ -78,9 +79,14 @@ class Scale:
         return self == Scale(device=self.device)
 
     @property
+    def engines(self) -> int:
+        """Engines that are processes of their own; 0 where one process plays and learns."""
+        return 0 if self.local else max(self.rollouts, 1)
+
+    @property
     def devices(self) -> int:
         """Devices that are held for the whole run: one a learner, `tensor_parallel` an engine."""
-        return self.learners + self.rollouts * self.tensor_parallel
+        return self.learners + self.engines * self.tensor_parallel
 
 
 def _check_whole(name: str, value: object, least: int) -> None:

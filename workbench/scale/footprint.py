@@ -25,8 +25,6 @@ ENGINE_OVERHEAD = 2 * GIB
 """Assumed, not measured: of an engine for its context, captured graphs and activations."""
 ENGINE_SHARE = 0.9
 """Of a device that a vLLM engine takes by default (`gpu_memory_utilization`), weights and all."""
-COLOCATED_SHARE = 0.45
-"""Of a device that an engine may take where the same device also learns; the weights of both are there at once."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from workbench.runs import Scale
 from workbench.scale.footprint import (
-    COLOCATED_SHARE,
     ENGINE_OVERHEAD,
     ENGINE_SHARE,
     Memory,
@@ -62,7 +61,7 @@ def training(ask: Request) -> Training:
         compute_bytes=2 if plan.autocast else ask.weight_bytes,
         lora_rank=lora.rank if lora else 0,
         checkpointing=plan.checkpointing,
-        reference=ask.reference and lora is None,
+        reference=ask.reference and lora is None and ask.scale.local,  # else it is a process of its own
         micro_tokens=max(plan.micro_tokens, ask.context),
         scored=ask.scored,
     )
@@ -74,8 +73,7 @@ def training(ask: Request) -> Training:
 def packages(ask: Request) -> Iterator[str]:
     """Are the engines it asks for installed?"""
     s = ask.scale
-    beyond = (s.nodes, s.learners, s.rollouts, s.address, s.asynchronous) != (1, 1, 0, None, 0)
-    for name, wanted in (("ray", beyond), ("vllm", s.engine == "vllm")):
+    for name, wanted in (("ray", not s.local), ("vllm", s.engine == "vllm")):
         if wanted and name not in ask.machine.packages:
             yield f"{name} is not installed, and {s} needs it: {INSTALL[name]}"
 
@@ -108,22 +106,27 @@ def devices(ask: Request) -> Iterator[str]:
             f"device='cuda', but torch {machine.packages['torch']} is a build for processors only; set up on the "
             "machine with the GPU (`make setup` chooses the build by what it sees)"
         )
-    if s.device == "cuda" and len(machine.gpus) < s.devices:
-        what = f"{s.learners} for learners" + (
-            f" and {s.rollouts} x {s.tensor_parallel} for engines" if s.rollouts else ""
-        )
+    held = s.devices + (1 if _keeps_reference(ask) else 0)
+    parts = [f"{s.learners} for learners"] + ([f"{s.engines} x {s.tensor_parallel} for engines"] if s.engines else [])
+    what = " and ".join(parts + (["1 for the reference of a KL"] if _keeps_reference(ask) else []))
+    if s.device == "cuda" and len(machine.gpus) < held:
         less = "device='cpu'" if not machine.gpus else f"at most {len(machine.gpus)} of them"
-        many = f"{s.devices} GPU{'s' if s.devices > 1 else ''} ({what})"
+        many = f"{held} GPU{'s' if held > 1 else ''} ({what})"
         yield (
-            f"it asks for {many}, and {machine.name} has {said_of(machine.gpus)}; ask for {less}, or join a cluster "
-            "that has them with address='HEAD:6379'"
+            f"it asks for {many}, and {machine.name} has {said_of(machine.gpus)}; "
+            f"ask for {less}, or join a cluster that has them with address='HEAD:6379'"
         )
     most = PROCESSES_A_PROCESSOR * machine.cpus
-    if s.device == "cpu" and s.devices > most:
+    if s.device == "cpu" and held > most:
         yield (
-            f"it asks for {s.devices} processes ({s.learners} learners, {s.rollouts} engines), and {machine.name} has "
-            f"{machine.cpus} processors: at most {most} ({PROCESSES_A_PROCESSOR} a processor) are of any use"
+            f"it asks for {held} processes ({what}), and {machine.name} has {machine.cpus} processors: at most {most} "
+            f"({PROCESSES_A_PROCESSOR} a processor) are of any use"
         )
+
+
+def _keeps_reference(ask: Request) -> bool:
+    """Does a process of its own hold the policy as it began?"""
+    return ask.reference and not ask.scale.local
 
 
 def tensor_parallel(ask: Request) -> Iterator[str]:
@@ -133,11 +136,6 @@ def tensor_parallel(ask: Request) -> Iterator[str]:
         return
     if s.device == "cpu":
         yield f"tensor_parallel={s.tensor_parallel} on device='cpu': an engine there is one process; leave it at 1"
-    if not s.rollouts:
-        yield (
-            f"tensor_parallel={s.tensor_parallel} with rollouts=0: engines that are cut over devices have devices of "
-            "their own; give rollouts=1 or more"
-        )
     if shape and shape.heads % s.tensor_parallel:
         fits = [n for n in range(1, 17) if shape.heads % n == 0]
         yield (
@@ -170,7 +168,7 @@ def learner_fits(ask: Request) -> Iterator[str]:
     need = learner_memory(shape, how)
     if need.total <= room:
         return
-    per = "each GPU has" if ask.scale.device == "cuda" else f"each of {ask.scale.devices} processes can have"
+    per = "each GPU has" if ask.scale.device == "cuda" else f"each of {ask.scale.learners} learners can have"
     yield (
         f"a learner of {shape.name} ({parameters(shape) / 1e9:.2f} billion parameters, micro-batches of "
         f"{how.micro_tokens} tokens, context {ask.context}) needs {need}; {per} {gib(room)} GiB; {_mend(ask, room)}"
@@ -182,8 +180,8 @@ def engine_fits(ask: Request) -> Iterator[str]:
     s, shape = ask.scale, ask.shape
     if shape is None or s.engine != "vllm" or s.device != "cuda" or not ask.machine.gpus:
         return
-    memory, share = ask.machine.gpu_memory, ENGINE_SHARE if s.rollouts else COLOCATED_SHARE
-    if sequences_that_fit(shape, s.tensor_parallel, ask.context, memory, share=share):
+    memory = ask.machine.gpu_memory
+    if sequences_that_fit(shape, s.tensor_parallel, ask.context, memory):
         return
     weights, one = engine_weights(shape, s.tensor_parallel), kv_bytes(shape) * ask.context
     more = [n for n in (2, 4, 8, 16) if not shape.heads % n and sequences_that_fit(shape, n, ask.context, memory)]
@@ -191,7 +189,7 @@ def engine_fits(ask: Request) -> Iterator[str]:
     yield (
         f"a vLLM engine of {shape.name} does not fit: weights {gib(weights)} GiB on each of {s.tensor_parallel} GPUs, "
         f"{gib(one)} GiB of keys and values for one sequence of {ask.context} tokens, {gib(ENGINE_OVERHEAD)} GiB "
-        f"assumed for itself, and it may take {share:.0%} of {gib(memory)} GiB; {mend}"
+        f"assumed for itself, and it may take {ENGINE_SHARE:.0%} of {gib(memory)} GiB; {mend}"
     )
 
 
@@ -215,10 +213,10 @@ def learner_room(ask: Request) -> float | None:
     if s.device == "cuda":
         if not machine.gpus or machine.gpu_memory == float("inf"):
             return None
-        return machine.gpu_memory * (1 - COLOCATED_SHARE if s.engine == "vllm" and not s.rollouts else 1)
+        return machine.gpu_memory
     if machine.memory is None or s.address is not None:
         return None
-    shape, engines = ask.shape, s.rollouts or (s.learners if s.engine == "vllm" else 0)
+    shape, engines = ask.shape, s.engines + (1 if _keeps_reference(ask) else 0)
     taken = engines * (engine_weights(shape, 1, ask.weight_bytes) if shape else 0)
     return max(0.0, machine.memory - taken) / s.learners
 
@@ -227,20 +225,20 @@ def _mend(ask: Request, room: float) -> str:
     """Say what would make the learner fit: the first of what costs least that is enough."""
     shape, how = ask.shape, training(ask)
     assert shape is not None
-    for said, better in _cheaper(how, ask.context):
+    for said, better in _cheaper(how, ask.context, ask.scale.device == "cuda"):
         if learner_memory(shape, better).total <= room:
             return f"{said} needs {gib(learner_memory(shape, better).total)} GiB"
     return "no setting of this plan fits: more learners, larger GPUs or a smaller model are needed"
 
 
-def _cheaper(how: Training, context: int) -> Iterator[tuple[str, Training]]:
-    """Yield what needs less, each on top of those before."""
+def _cheaper(how: Training, context: int, apart: bool) -> Iterator[tuple[str, Training]]:
+    """Yield what needs less, each on top of those before; `apart`: does each learner have memory of its own?"""
     if not how.checkpointing:
         yield "Plan.checkpointing=True", (how := how_with(how, checkpointing=True))
     if how.micro_tokens > context:
         yield f"with Plan.micro_tokens={context} besides it", (how := how_with(how, micro_tokens=context))
     for learners in (2, 4, 8, 16, 32, 64):
-        if learners > how.learners:
+        if apart and learners > how.learners:
             yield f"with {learners} learners besides it", how_with(how, learners=learners)
     if not how.lora_rank:
         yield "with adapters (Plan.lora) besides it", (how := how_with(how, lora_rank=16, reference=False))

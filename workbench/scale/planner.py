@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.runs import Scale
 from workbench.scale.footprint import (
-    COLOCATED_SHARE,
-    ENGINE_SHARE,
     Memory,
     Training,
     engine_memory,
@@ -46,7 +44,7 @@ class Prediction:
     """A split of a cluster, and what a step on it would be.
 
     Args:
-        scale: the split; `rollouts=0` with "vllm" has engines and learners on the same GPUs, in turn.
+        scale: the split.
         gpus: in all.
         learner, engine: memory of one GPU of each.
         concurrent: sequences an engine can hold at once.
@@ -82,7 +80,7 @@ class Prediction:
     def idle(self) -> float:
         """Share of all GPU time in which a GPU has nothing to do."""
         s = self.scale
-        engines = s.rollouts * s.tensor_parallel
+        engines = s.engines * s.tensor_parallel
         unused = self.gpus - s.learners - engines
         busy = s.learners * (1 - self.idle_learners) + engines * (1 - self.idle_engines)
         return 1 - busy / (s.learners + engines + unused)
@@ -125,14 +123,13 @@ def predict(
     """
     how = replace(how or Training(), learners=scale.learners, scored=work.turns * work.tokens / work.mean_length)
     how = replace(how, micro_tokens=max(how.micro_tokens, work.context))
-    apart, gpu = scale.rollouts > 0, cluster.device
-    share = ENGINE_SHARE if apart else COLOCATED_SHARE
-    room = min(MOST, sequences_that_fit(shape, scale.tensor_parallel, work.context, gpu.memory, share=share))
+    gpu = cluster.device
+    room = min(MOST, sequences_that_fit(shape, scale.tensor_parallel, work.context, gpu.memory))
     learner = learner_memory(shape, how)
-    if room < 1 or learner.total > gpu.memory * (1 if apart else 1 - COLOCATED_SHARE):
+    if room < 1 or learner.total > gpu.memory:
         return None
     rates = (rates_of or _assumed)(shape, cluster, how, scale.tensor_parallel, work.mean_length)
-    engines = scale.rollouts if apart else scale.learners // scale.tensor_parallel
+    engines = scale.engines
     seeds = range(seed, seed + max(steps, 2 * bool(scale.asynchronous)))
     plays = [played(work, one, engines, rates.engine, room) for one in seeds]
     learns = [learner_seconds(drawn(work, one), scale.learners, rates.learner, how.micro_tokens) for one in seeds]
@@ -158,7 +155,6 @@ def _prediction(
     step = step_seconds([one.seconds for one in plays], learns, rates.sync, scale.asynchronous)
     busy = fmean(fmean(one.busy) for one in plays)
     worked = fmean(learns)
-    colocated = scale.rollouts == 0
     return Prediction(
         scale,
         cluster.gpus,
@@ -169,8 +165,8 @@ def _prediction(
         worked - credit - evidence,
         credit + evidence + rates.sync,
         step,
-        1 - (busy + (worked if colocated else 0)) / step,
-        1 - (worked + (busy if colocated else 0)) / step,
+        1 - busy / step,
+        1 - worked / step,
         fmean(one.tail for one in plays),
         sampled,
         rates.said,
@@ -184,13 +180,11 @@ def _assumed(shape: Shape, cluster: Cluster, how: Training, tensor_parallel: int
 # ------------------------------------------------------------------------------------------------------ the best split
 
 
-def splits(shape: Shape, cluster: Cluster, asynchronous: int = 0, colocated: bool = False) -> Iterator[Scale]:
+def splits(shape: Shape, cluster: Cluster, asynchronous: int = 0) -> Iterator[Scale]:
     """Yield the ways to divide a cluster that are worth a look: eighths and ends of it, engines over 1 to 8 GPUs."""
     n, nodes = cluster.gpus, cluster.nodes
     sizes = [t for t in (1, 2, 4, 8) if t <= cluster.device.per_node and shape.heads % t == 0]
     for tensor in sizes:
-        if colocated and n % tensor == 0 and not asynchronous:
-            yield Scale("cuda", nodes, n, 0, "vllm", tensor)
         engines = {max(1, round(n * eighth / 8 / tensor)) for eighth in range(1, 8)} | {1}
         for count in sorted(engines):
             learners = n - count * tensor
@@ -204,7 +198,6 @@ def best(
     cluster: Cluster,
     how: Training | None = None,
     asynchronous: int = 0,
-    colocated: bool = False,
     seed: int = 0,
 ) -> Prediction | None:
     """Return the split with the shortest predicted step; None if none fits the GPUs.
@@ -212,11 +205,8 @@ def best(
     Args:
         shape, work, cluster, how, seed: see `predict`.
         asynchronous: steps of delay that are allowed.
-        colocated: also look at engines and learners that take turns on the same GPUs.
     """
-    every = [
-        predict(shape, work, cluster, s, how, seed, steps=1) for s in splits(shape, cluster, asynchronous, colocated)
-    ]
+    every = [predict(shape, work, cluster, s, how, seed, steps=1) for s in splits(shape, cluster, asynchronous)]
     fits = sorted((one for one in every if one is not None), key=lambda one: one.step_s)
     closer = [predict(shape, work, cluster, one.scale, how, seed) for one in fits[:CLOSER]]
     return min((one for one in closer if one is not None), key=lambda one: one.step_s, default=None)
@@ -242,7 +232,6 @@ def plan(
     work: Work | None = None,
     how: Training | None = None,
     asynchronous: Sequence[int] = (0, 1),
-    colocated: bool = False,
     groups_per_gpu: float = 0.0,
     seed: int = 0,
 ) -> DataFrame:
@@ -255,7 +244,6 @@ def plan(
         work: of a step; the same for every size, so that the rows show what more GPUs buy.
         how: the learner holds its model.
         asynchronous: steps of delay, a row each.
-        colocated: also look at engines and learners on the same GPUs.
         groups_per_gpu: let the work of a step grow with the cluster instead; 0 does not.
         seed: of the drawn lengths.
     """
@@ -267,7 +255,7 @@ def plan(
         cluster = Cluster(kind, count)
         mine = replace(work, groups=max(1, round(groups_per_gpu * count))) if groups_per_gpu else work
         for delay in asynchronous:
-            found = best(shape, mine, cluster, how, delay, colocated, seed)
+            found = best(shape, mine, cluster, how, delay, seed)
             row = _row(found) if found else _why_not(shape, mine, cluster, how)
             rows.append({"model": shape.name, "gpus": count, "delay": delay, "groups": mine.groups, **row})
     return pd.DataFrame(rows)
@@ -293,7 +281,7 @@ def _row(p: Prediction) -> dict[str, Any]:
     s = p.scale
     return {
         "learners": s.learners,
-        "engines": s.rollouts or s.learners // s.tensor_parallel,
+        "engines": s.engines,
         "tensor_parallel": s.tensor_parallel,
         "learner_gib": p.learner.total / 2**30,
         "engine_gib": p.engine.total / 2**30,

@@ -139,8 +139,7 @@ def idle_share(frame: DataFrame, scale: Scale) -> float | None:
 
         1 - sum(learners * learn + engines * (rollout + evidence)) / (devices * wall)
 
-    One process plays and learns itself, and works as long as anything is going on: what is left is `idle`. Learners
-    without engines beside them (`rollouts=0`) play themselves.
+    One process plays and learns itself, and works as long as anything is going on: what is left is `idle`.
 
     Args:
         frame: of `wall`.
@@ -153,8 +152,8 @@ def idle_share(frame: DataFrame, scale: Scale) -> float | None:
     playing = float(sums["rollout"] + sums.get("evidence", 0.0))
     if scale.local:
         return float(sums.get("idle", 0.0)) / float(total) if "idle" in frame else None
-    engines = scale.rollouts * scale.tensor_parallel
-    worked = scale.learners * float(sums["learn"]) + (engines or scale.learners) * playing
+    engines = scale.engines * scale.tensor_parallel
+    worked = scale.learners * float(sums["learn"]) + engines * playing
     return min(1.0, max(0.0, 1 - worked / (scale.devices * float(total))))
 
 
