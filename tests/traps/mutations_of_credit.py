@@ -178,7 +178,7 @@ RETURNS = [
         (
             "the mean of equal values is rounded",
             "segments.py",
-            "    top = seg_max(x.detach(), key, size, known)\n    shifted",
+            "    top = seg_max(x.detach(), key, size)\n    shifted",
             "    top = torch.zeros(size, dtype=x.dtype)\n    shifted",
         ),
         (
