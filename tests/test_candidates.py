@@ -66,8 +66,9 @@ def test_a_later_candidate_owns_its_own_tokens_only_and_reads_the_whole_story(gr
     ids = full_ids(grown, late, 0)
     above = grown[late.parent[0]]
     assert ids[: len(full_ids(grown, above, 0))] == full_ids(grown, above, 0)
-    text = "".join(PlainText(tiny_tokenizer.load(), tools=TicTacToe().tools).pieces(ids))
-    assert text.startswith("Question: you are") and text.count("Play:") + text.count("Dance:") == 3
+    renderer = PlainText(tiny_tokenizer.load(), tools=TicTacToe().tools)
+    said = [*whole.prompt, *(message for turn in whole.turns for message in turn.messages)]
+    assert "".join(renderer.pieces(ids)) == "".join(renderer.line_of(message) for message in said)
     batch = grown.batch()
     assert int(batch["state"].known.sum()) == len(grown) == len(batch.turn_trajectory)
     assert batch.turn_index.tolist() == [len(t.path(grown.by_id).turns) - 1 for t in grown]

@@ -54,6 +54,12 @@ def test_replies_needed_is_what_a_search_finds_from_every_state():
             assert replies_needed(moved(start, best_kind(start))) == replies_needed(start) - 1
 
 
+def test_what_comes_too_early_by_hand():
+    assert moved(State(2, 2, 0), "explain") == State(3, 2, 0) and moved(State(1, 2, 0), "explain") == State(1, 0, 0)
+    assert moved(State(5, 0, 2), "plan") == State(5, 0, 2) and moved(State(1, 1, 2), "plan") == State(1, 1, 0)
+    assert moved(State(0, 2, 2), "plan") == State(0, 2, 2) and moved(State(1, 0, 0), "comfort") == State(0, 0, 0)
+
+
 def test_every_scripted_phrase_is_heard_as_what_it_is_and_no_phrase_is_there_twice():
     for kind, phrases in PHRASES.items():
         assert {kind_of(phrase) for phrase in phrases} == {kind} and len(set(phrases)) == 4 >= 3
