@@ -203,10 +203,12 @@ class Players:
         """Make a player anew with the weights of the others; once, however many calls have seen it die."""
         if self.actors[number] is not dead:
             return
+        why = " ".join(str(error).split())[-600:]
+        if getattr(error, "actor_init_failed", False):  # by an error of its own: so would the next one
+            raise RuntimeError(f"player {number} cannot begin: {why}") from error
         self.deaths[number] += 1
         self.restarts += 1
         if self.deaths[number] > DEATHS:
-            why = " ".join(str(error).split())[-600:]
             raise RuntimeError(f"player {number} died {self.deaths[number]} times in a row, the last time by: {why}")
         print(f"player {number} died; a new one begins with version {self._version}", flush=True)
         self.actors[number] = self.make(self.folder, self._version)
