@@ -267,16 +267,18 @@ grown[["gpus", "delay", "groups", "learners", "engines", "step_s", "idle", "gpu_
 # longer than one process, because they share two cores; it is there to try the path. Stored, where it was measured:
 
 # %%
-for name in ("players", "learners"):
-    file = Path(RESULTS) / f"{name}.json"
-    if not file.exists():
-        print(f"{name}: not measured yet (python benchmarks/scale.py {name} --keep {name})")
-        continue
+file = Path(RESULTS) / "scaled.json"
+if file.exists():
     kept = json.loads(file.read_text())
-    print(kept["command"], "load before:", kept["machine"]["load_before"])
-    display(pd.DataFrame(kept["rows"]))
+    print(kept["command"], "| load before:", kept["machine"]["load_before"], "on", kept["machine"]["cores"], "cores")
+    display(pd.DataFrame(kept["rows"]).drop(columns="shares"))
+else:
+    print("not measured yet: python benchmarks/scale.py scaled --keep scaled")
 
 # %% [markdown]
+# `rollouts` 0 is one process. `told` is predicted from that row: the rollout by the share of each worker, learning
+# divided by the learners. `error` is what the two cores, the other processes on them, and Ray in between make of it.
+#
 # ### Slurm
 #
 # Slurm gives whole machines; `ray symmetric-run` starts Ray on each and your script on the first. The script launches

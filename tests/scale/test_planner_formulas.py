@@ -102,7 +102,7 @@ def test_other_kinds_of_models_are_refused():
         preset("8b")
 
 
-def saved_bytes(layers, dtype):
+def saved_bytes(layers, dtype, rank):
     """What PyTorch keeps for the backward pass of a real model's layers, and of how many tokens."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -116,7 +116,12 @@ def saved_bytes(layers, dtype):
         num_attention_heads=s.heads,
         num_key_value_heads=s.kv_heads,
     )
-    model = LlamaForCausalLM(config).to(dtype).model.train()
+    model = LlamaForCausalLM(config).to(dtype)
+    if rank:
+        from workbench.train.lora import Lora, add_lora
+
+        model = add_lora(model, Lora(rank=rank)).base_model.model
+    model = model.model.train()
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept = {}
 
@@ -129,10 +134,23 @@ def saved_bytes(layers, dtype):
     return s, sum(t.untyped_storage().nbytes() for where, t in kept.items() if where not in weights), 128
 
 
+@pytest.mark.parametrize("rank", [0, 4])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_a_layer_keeps_as_much_as_pytorch_saves(dtype):
-    (shape, three, tokens), (_, one, _) = saved_bytes(3, dtype), saved_bytes(1, dtype)
-    assert f.kept_activations(shape, dtype.itemsize) * tokens == pytest.approx((three - one) / 2, rel=0.01)
+def test_a_layer_keeps_as_much_as_pytorch_saves(dtype, rank):
+    (shape, three, tokens), (_, one, _) = saved_bytes(3, dtype, rank), saved_bytes(1, dtype, rank)
+    assert f.kept_activations(shape, dtype.itemsize, rank) * tokens == pytest.approx((three - one) / 2, rel=0.01)
+
+
+def test_autocast_keeps_what_runs_along_the_layers_in_float32():
+    kept = []
+    for layers in (3, 1):
+        with torch.autocast("cpu", torch.bfloat16):
+            shape, size, tokens = saved_bytes(layers, torch.float32, 0)
+        kept.append(size)
+    copies = 2 * (body_flops(shape) / 2)  # 16-bit copies of the matrices of the one layer: counted as gathered weights
+    assert f.kept_activations(shape, 2, autocast=True) * tokens == pytest.approx(
+        (kept[0] - kept[1]) / 2 - copies, rel=0.01
+    )
 
 
 def test_memory_of_a_learner_by_hand():

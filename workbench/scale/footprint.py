@@ -90,6 +90,7 @@ class Training:
         micro_tokens: tokens of one forward and backward pass.
         scored: share of these whose logits are needed: sampled tokens of all tokens.
         masked: does attention get a mask of all pairs (trees of tokens and packed rows do)?
+        autocast: are products 16-bit by autocast, instead of by weights that are gathered in 16 bits?
     """
 
     learners: int = 1
@@ -101,6 +102,7 @@ class Training:
     micro_tokens: int = 8192
     scored: float = 1.0
     masked: bool = True
+    autocast: bool = False
 
 
 def trained_parameters(shape: Shape, lora_rank: int) -> int:
@@ -108,14 +110,21 @@ def trained_parameters(shape: Shape, lora_rank: int) -> int:
     return lora_parameters(shape, lora_rank) if lora_rank else parameters(shape)
 
 
-def kept_activations(shape: Shape, compute_bytes: int = 2) -> int:
+def kept_activations(shape: Shape, compute_bytes: int = 2, lora_rank: int = 0, autocast: bool = False) -> int:
     """Return the bytes that one layer keeps of one token for its backward pass.
 
         2 (4 + 2b) h  [norms: float32 input, normalised, scaled]  +  2b (K + H) d  [keys, values; queries, output]
         +  4 H + 8  [float32 sums of attention and norms]  +  4 b i  [gate, its SiLU, up, their product]
 
-    with attention that keeps no scores (PyTorch's fused ones). With adapters PyTorch keeps about as much: their
-    inputs are the same tensors.
+    with attention that keeps no scores (PyTorch's fused ones). With adapters of rank r, which are float32 whatever the
+    model is: frozen norms keep no normalised input, each of seven adapters keeps what it made of its input, and in a
+    16-bit model a float32 copy of that input, for which the frozen layer keeps none.
+
+        - 2b h  +  7 * 4 r        in 16 bits also  + 4 (5h + H d + i)  -  b (2h + i)
+
+    Where autocast makes the products 16-bit, what runs along the layers stays float32, and is copied for each product:
+
+        + 8 h  +  2 H d
 
     Example:
         >>> kept_activations(Shape("x", 1, 576, 9, 3, 64, 1536, 1000), 2)
@@ -124,7 +133,12 @@ def kept_activations(shape: Shape, compute_bytes: int = 2) -> int:
     s, b = shape, compute_bytes
     norms = 2 * (4 + 2 * b) * s.hidden + 8
     attention = 2 * b * (s.kv_heads + s.heads) * s.head_dim + 4 * s.heads
-    return norms + attention + 4 * b * s.intermediate
+    kept = norms + attention + 4 * b * s.intermediate
+    if lora_rank:
+        kept += 7 * 4 * lora_rank - 2 * b * s.hidden
+        inputs = 5 * s.hidden + s.heads * s.head_dim + s.intermediate
+        kept += 0 if b == 4 else 4 * inputs - b * (2 * s.hidden + s.intermediate)
+    return kept + (8 * s.hidden + 2 * s.heads * s.head_dim if autocast else 0)
 
 
 def activation_bytes(shape: Shape, how: Training) -> float:
@@ -133,9 +147,9 @@ def activation_bytes(shape: Shape, how: Training) -> float:
     All layers keep all; or, with checkpointing, each its input (b h a token), and one of them all while it computes
     again.
     """
-    kept = kept_activations(shape, how.compute_bytes)
+    kept = kept_activations(shape, how.compute_bytes, how.lora_rank, how.autocast)
     if how.checkpointing:
-        kept += shape.layers * how.compute_bytes * shape.hidden
+        kept += shape.layers * (4 if how.autocast else how.compute_bytes) * shape.hidden
     else:
         kept *= shape.layers
     mask = how.compute_bytes * float(how.micro_tokens) ** 2 if how.masked else 0.0

@@ -64,6 +64,7 @@ def training(ask: Request) -> Training:
         reference=ask.reference and lora is None and ask.scale.local,  # else it is a process of its own
         micro_tokens=max(plan.micro_tokens, ask.context),
         scored=ask.scored,
+        autocast=bool(plan.autocast),
     )
 
 
