@@ -36,7 +36,7 @@ def test_each_name_is_once_in_the_legend_and_is_text(panels):
 
 
 def test_band_singles_and_mean_are_all_there(panels):
-    data = [trace for trace in bundle(panels, "x", "y")[MIME]["data"] if trace["legendgroup"] == NAME]
+    data = [trace for trace in bundle(panels, "x", "y")[MIME]["data"] if trace["legendgroup"] == f"of {NAME}"]
     left = [trace for trace in data if trace["xaxis"] == "x"]
     assert [trace["y"] for trace in left] == [[0.2, 0.3, 0.5, 0.3, 0.1, 0.0], [0.1, 0.1, 0.3], [0.1, 0.2, 0.4]]
     assert {trace["yaxis"] for trace in data} == {"y", "y2"}

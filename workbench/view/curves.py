@@ -114,7 +114,7 @@ def _axis(number: int) -> str:
 
 def _traces(curve: Curve, number: int, first: bool, share: bool) -> list[dict[str, Any]]:
     colour, dash = colour_of(curve.look)
-    where = {"xaxis": f"x{_axis(number)}", "yaxis": f"y{_axis(number)}", "legendgroup": curve.name}
+    where = {"xaxis": f"x{_axis(number)}", "yaxis": f"y{_axis(number)}", "legendgroup": f"of {curve.name}"}
     still = {**where, "hoverinfo": "skip", "showlegend": False, "mode": "lines"}
     out: list[dict[str, Any]] = []
     for edge in _edges(curve):

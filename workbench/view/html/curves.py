@@ -243,7 +243,7 @@ def plotly(p: Mapping[str, Any]) -> dict[str, Any]:
 def _traces(p: Mapping[str, Any], line: Mapping[str, Any], key: str, first: bool, share: bool) -> list[dict[str, Any]]:
     rgb, name = HUES[line["look"] % len(HUES)], label(line["name"])
     dash = ",".join(f"{n}px" for n in dash_of(line["look"])) or "solid"
-    where = {"xaxis": f"x{key}", "yaxis": f"y{key}", "legendgroup": name, "mode": "lines"}
+    where = {"xaxis": f"x{key}", "yaxis": f"y{key}", "legendgroup": f"line {line['look']}", "mode": "lines"}
     still = {**where, "hoverinfo": "skip", "showlegend": False}
     x, out = line["x"][p["x"]], []
     told = np.flatnonzero(~np.isnan(line["low"]))
