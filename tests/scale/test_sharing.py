@@ -21,6 +21,7 @@ CASES = {
     "adapters, layers compute again": {"lora": True, "checkpointing": True},
     "rows": {"pack": "rows", "micro_tokens": 128},
     "one part": {"micro_tokens": 10**6},
+    "lower precision": {"autocast": "bfloat16"},
 }
 
 
@@ -99,9 +100,10 @@ def _on_rank(rank, world, port, folder, out):
     for name, case in CASES.items():
         recipe, plan, policy, batches = _world(case)
         model = made_ready(policy, plan)
-        sharing.shard(model, "cpu")
+        autocast = getattr(torch, plan.autocast) if plan.autocast else None
+        sharing.shard(model, "cpu", autocast)
         optimiser = adamw(model, plan.betas, plan.weight_decay)
-        learner = Learner(policy, model, optimiser, ranks=sharing.Together())
+        learner = Learner(policy, model, optimiser, autocast=autocast, ranks=sharing.Together())
         rows = [learn(learner, recipe, plan, *each) for each in batches[:2]]
         sharing.save(Path(folder) / name, learner)
         rows += [learn(learner, recipe, plan, *each) for each in batches[2:]]
@@ -139,16 +141,18 @@ def test_two_ranks_make_the_updates_of_one_process(name, together):
     learner = start(policy, recipe, plan)
     alone = [learn(learner, recipe, plan, *each) for each in batches]
     rows, weights = together[0][name]
+    rough = bool(plan.autocast)
     for one, two in zip(alone, rows, strict=True):
         assert one["gradient_norm"] > 1e-3 and one["updates"] == 1
         for key in ("loss", "gradient_norm", "entropy", "clip_share", "ratio_gap", "updates", "kl_before"):
-            assert two[key] == pytest.approx(one[key], rel=1e-4, abs=1e-6), key
-        assert two["gradient_by_turn"] == pytest.approx(one["gradient_by_turn"], rel=1e-4)
+            close = {"rel": 0.1, "abs": 0.02} if rough else {"rel": 1e-4, "abs": 1e-6}
+            assert two[key] == pytest.approx(one[key], **close), key
+        assert two["gradient_by_turn"] == pytest.approx(one["gradient_by_turn"], rel=0.05 if rough else 1e-4)
     model = learner.model
     plain = model.merge_and_unload() if plan.lora else model
     own = dict(plain.state_dict())
     for key, w in weights.items():
-        assert torch.allclose(own[key], w, atol=2e-5), key
+        assert w.dtype == torch.float32 and (rough or torch.allclose(own[key], w, atol=2e-5)), key
     missing = set(own) - set(weights)
     assert all(
         any(own[name] is own[k] or own[name].data_ptr() == own[k].data_ptr() for k in weights) for name in missing

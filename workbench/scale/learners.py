@@ -61,6 +61,7 @@ def work_on_rank(config: dict[str, Any]) -> None:
 
 def learner_on_rank(path: Path, device: str) -> tuple[Learner, int]:
     """Make the learner of this rank, as it was at the last checkpoint; return it and the steps done until then."""
+    import ray.train.torch
     import torch.distributed as dist
 
     from workbench.scale import sharing
@@ -69,6 +70,8 @@ def learner_on_rank(path: Path, device: str) -> tuple[Learner, int]:
     torch.set_num_threads(config["threads"])
     policy, plan = (unpack(config[name], path / "code") for name in ("policy", "plan"))
     autocast = getattr(torch, plan.autocast) if plan.autocast else None
+    if device == "cuda":  # Ray shows all GPUs of a machine to each of its learners
+        torch.cuda.set_device(ray.train.torch.get_device())
     model = made_ready(policy, plan)
     model.to(device)
     sharing.shard(model, device, autocast)
