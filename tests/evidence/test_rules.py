@@ -92,6 +92,8 @@ def test_gold_calls_that_were_made() -> None:
     calls = [call(0, "add", n=4), call(1, "add", n=4), call(2, "answer", text="7")]
     assert column(story(calls), CallMatch()) == {"call_match": [0.5]}
     assert column(story(calls, gold={"answer": "7"}), CallMatch()) == {"call_match": [None]}
+    twice = {"calls": [GOLD["calls"][1], GOLD["calls"][1]]}  # type: ignore[index]
+    assert column(story(calls[1:], gold=twice), CallMatch()) == {"call_match": [0.5]}  # a call counts for one
 
 
 @pytest.mark.parametrize(

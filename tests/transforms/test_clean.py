@@ -60,6 +60,12 @@ def test_a_call_that_was_taken_out_was_not_made() -> None:
     assert [one.why for one in superfluous(turns, ["search"])] == ["tool not allowed"] * 2
 
 
+def test_a_turn_with_one_new_call_stays() -> None:
+    both = tuple(ToolCall(f"b{i}", "search", arguments={"q": q}) for i, q in enumerate(("a", "b")))
+    two = Turn(Message("two", "assistant", (Part("text", "x"),), calls=both), turn(1, "x").observations)
+    assert superfluous([turn(0, "search", q="a"), two, ANSWER], None) == []
+
+
 @pytest.mark.parametrize(
     ("trajectory", "why"),
     [
