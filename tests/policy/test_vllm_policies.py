@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from workbench import envs, policy
+from workbench.evidence.scoring import model_hash
 from workbench.policy import Policy, Settings
 from workbench.policy.agreement import engine_logprobs, learner_logprobs, probe_sequence, require_agreement
 from workbench.rollout import play
@@ -52,6 +53,7 @@ def test_rollouts_have_a_ratio_of_one_at_step_0(name: str, world: str, size: int
     assert len(played) == 2 * size and len(ratios) > 20
     assert ratios.abs().max() < 3e-4, f"largest |log ratio| {ratios.abs().max():.1e}"
     assert [t.sequences for t in played] == [t.sequences for t in again] or name == "smollm2"
+    assert model_hash(sampler).endswith("@0") and model_hash(sampler) == model_hash(sampler)
     model: Any = learner.engine.model  # type: ignore[attr-defined]
     probe = probe_sequence(model.config.vocab_size, special=range(17))
     found = engine_logprobs(sampler.engine, probe)

@@ -41,13 +41,13 @@ def weights_hash(weights: Mapping[str, torch.Tensor]) -> str:
 def model_hash(policy: Policy) -> str:
     """Return the hash of a policy's weights, computed once a version.
 
-    An engine without a `model` to look into (a server) is named by policy and version, which only tells its own
-    versions apart.
+    An engine without a `model` to look into (a server) is named by its `fingerprint`, or else by policy and version,
+    which only tells its own versions apart.
     """
     engine = policy.engine
     model = getattr(engine, "model", None)
     if not isinstance(model, torch.nn.Module):
-        return f"{policy.name}@{engine.version}"
+        return getattr(engine, "fingerprint", None) or f"{policy.name}@{engine.version}"
     version, known = _hashes.get(engine, (-1, ""))
     if version != engine.version:
         weights = getattr(engine, "weights", None) or model.state_dict()  # of a model, an engine may use a part

@@ -13,7 +13,7 @@ What a caller has to know (a learner that feeds it, an actor that holds it):
 * `score(..., temperature=t)` with t != 1 asks the sampler itself, through cached prefixes: `agreement` relies on it.
 * `positions` is `max_length`, or what the model can read where that is less.
 * A seed decides a sample up to rounding, here as with `HFEngine`; the two draw different samples from the same seed.
-  Each step also takes numbers from torch's global generator; whoever needs that in the same process keeps one of its own.
+  Each step also takes numbers from torch's global generator: in the same process, use generators of your own.
 * `close()` frees the memory; so does the end of the last reference, or of the process.
 """
 
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import uuid
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -87,6 +88,7 @@ class VLLMEngine:
         vllm_core.require_vllm(device)
         _check_process()
         start = vllm_core.Start(self.folder, self.dtype, self.positions, memory, max_rows, tensor_parallel)
+        self._start = uuid.uuid4().hex
         self._pump = Pump(lambda: vllm_core.build(start), vllm_core.shut_down, version)
         self._finalizer = weakref.finalize(self, Pump.close, self._pump)
 
@@ -94,6 +96,11 @@ class VLLMEngine:
     def version(self) -> int:
         """Version of the weights; `load` raises it."""
         return self._pump.version
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells these weights from all others: of this start and version alone, for nobody reads the weights."""
+        return f"{self.folder.path.name}-{self._start}@{self.version}"
 
     def close(self) -> None:
         """Stop, and free the memory. What is under way ends with an error."""

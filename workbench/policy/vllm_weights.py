@@ -104,8 +104,8 @@ def in_names_of(own: Folder, weights: Mapping[str, torch.Tensor]) -> dict[str, t
     """
     check_weights(own, {name: tuple(value.shape) for name, value in weights.items()})
     if own.tied and HEAD in weights:
-        name, embeddings = next((n, w) for n, w in weights.items() if n.endswith("embed_tokens.weight"))
-        if not torch.equal(weights[HEAD], embeddings):
+        name = next((n for n in weights if n.endswith("embed_tokens.weight")), HEAD)
+        if not torch.equal(weights[HEAD], weights[name]):
             raise ValueError(
                 f"{HEAD} and {name} differ, but the config ties them: the engine can only take one; adapt neither of "
                 "the two, or untie them in the folder the engine starts from"
