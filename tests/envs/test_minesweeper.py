@@ -134,3 +134,16 @@ def test_what_is_no_board_and_knobs_out_of_range():
     for knobs in ({"rows": 1}, {"columns": 9}, {"mines": 24}, {"mines": 0}):
         with pytest.raises(ValueError, match=next(iter(knobs))):
             Minesweeper(**knobs)
+
+
+def test_on_a_large_board_the_risks_sum_to_the_mines():
+    """Too many layouts to list (C(64, 30) is 1.6e18); the mean number of mines is known all the same."""
+    rng, around = random.Random(0), neighbours(8, 8)
+    for mines in (8, 20, 30, 40):
+        for _ in range(8):
+            laid = set(rng.sample(range(64), mines))
+            signs = [HIDDEN] * 64
+            for cell in rng.sample([cell for cell in range(64) if cell not in laid], 12):
+                signs[cell] = str(len(laid & set(around[cell])))
+            risks = [risk for risk in posterior("".join(signs), 8, 8, mines) if risk is not None]
+            assert sum(risks) == pytest.approx(mines) and len(risks) == 52 and 0 <= min(risks) <= max(risks) <= 1

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from math import comb
+from math import comb, prod
 
 HIDDEN, FLAG, MINE = "#", "F", "*"
 
@@ -59,41 +59,54 @@ def connected(rules: Sequence[Constraint]) -> list[list[Constraint]]:
     return [part for _, part in parts]
 
 
+def alike(rules: Sequence[Constraint]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Return the cells of a part in classes that the same constraints speak of: [(cells, numbers of those rules), ...].
+
+    Cells of a class can change places, so only how many of them are mines matters.
+    """
+    classes: dict[tuple[int, ...], list[int]] = {}
+    for cell in sorted({cell for cells, _ in rules for cell in cells}):
+        classes.setdefault(tuple(n for n, (cells, _) in enumerate(rules) if cell in cells), []).append(cell)
+    return [(tuple(classes[of]), of) for of in sorted(classes)]
+
+
 def part_counts(rules: Sequence[Constraint], most: int) -> Counts:
     """Count the ways to lay mines on the cells of one part, by the number of mines, at most `most`.
 
-    Depth-first, cell by cell; a branch that no constraint can be met from is left at once.
+    Depth-first over classes of cells that are alike: k mines among n of them are C(n, k) ways, and each of the cells is
+    a mine in C(n - 1, k - 1) of those. A branch from which a constraint cannot be met is left at once.
     """
-    order = sorted({cell for cells, _ in rules for cell in cells})
-    of = {cell: [n for n, (cells, _) in enumerate(rules) if cell in cells] for cell in order}
-    need = [number for _, number in rules]
-    left = [len(cells) for cells, _ in rules]
+    classes = alike(rules)
+    need, left = [number for _, number in rules], [len(cells) for cells, _ in rules]
     ways: dict[int, int] = {}
     where: dict[int, dict[int, int]] = {}
 
-    def lay(at: int, mines: list[int]) -> None:
-        if at == len(order):
-            k = len(mines)
-            ways[k] = ways.get(k, 0) + 1
-            for cell in mines:
-                where.setdefault(k, {})[cell] = where.setdefault(k, {}).get(cell, 0) + 1
+    def count(laid: Sequence[int]) -> None:
+        total, every = sum(laid), prod(comb(len(cells), k) for (cells, _), k in zip(classes, laid, strict=True))
+        ways[total] = ways.get(total, 0) + every
+        found = where.setdefault(total, {})
+        for (cells, _), k in zip(classes, laid, strict=True):
+            as_mine = every // comb(len(cells), k) * comb(len(cells) - 1, k - 1) if k else 0
+            found.update({cell: found.get(cell, 0) + as_mine for cell in cells})
+
+    def lay(laid: tuple[int, ...]) -> None:
+        if len(laid) == len(classes):
+            count(laid)
             return
-        cell = order[at]
-        for mine in (0, 1):
-            if len(mines) + mine > most:
-                continue
-            for n in of[cell]:
-                need[n] -= mine
-                left[n] -= 1
-            if all(0 <= need[n] <= left[n] for n in of[cell]):
-                lay(at + 1, [*mines, cell] if mine else mines)
-            for n in of[cell]:
-                need[n] += mine
-                left[n] += 1
+        cells, of = classes[len(laid)]
+        for k in range(min(len(cells), most - sum(laid)) + 1):
+            for n in of:
+                need[n] -= k
+                left[n] -= len(cells)
+            if all(0 <= need[n] <= left[n] for n in of):
+                lay((*laid, k))
+            for n in of:
+                need[n] += k
+                left[n] += len(cells)
 
     if all(0 <= n <= size for n, size in zip(need, left, strict=True)):
-        lay(0, [])
-    return {k: (count, where.get(k, {})) for k, count in ways.items()}
+        lay(())
+    return {k: (total, where[k]) for k, total in ways.items()}
 
 
 def convolved(a: Mapping[int, int], b: Mapping[int, int]) -> dict[int, int]:
