@@ -1,6 +1,10 @@
 """The driver of a scaled run: `python -m workbench.scale.worker DIR`, started by `workbench.train.launch`.
 
 It is the worker of a local run with another crew, so a scaled run is watched, paused, stopped and resumed as any other.
+
+It is a detached process of the machine that `launch` was called on, not a job of Ray's job server: the run's lock, its
+signals and `Run.kill` are those of a process here, nothing has to be running before it (a cluster of one machine is its
+own child and ends with it), and it needs no dashboard, which is what serves jobs.
 """
 
 from __future__ import annotations
