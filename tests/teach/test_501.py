@@ -64,3 +64,20 @@ def test_readers_get_stubs_for_both_exercises():
     text = without_solution(SOURCE.read_text("utf-8"))
     assert text.count("raise NotImplementedError") == 2
     ast.parse(text)
+
+
+@pytest.mark.slow
+def test_the_readers_variant_fails_only_where_a_reader_has_to_write(monkeypatch):
+    from workbench import notebook as nb
+    from workbench.teach import exercises
+
+    monkeypatch.chdir(SOURCE.parent)
+    names, failed = {"__name__": "notebook"}, []
+    for cell in exercises(nb.read_source(SOURCE)).cells:
+        if cell.cell_type == "code":
+            try:
+                exec(compile(cell.source, "cell", "exec"), names)
+            except Exception as error:  # every kind is looked at below
+                failed.append((cell, error))
+    assert [str(error).split(":")[0] for _, error in failed] == ["Exercise 1", "Exercise 2"]
+    assert all("exercise" in cell.metadata["tags"] and isinstance(e, NotImplementedError) for cell, e in failed)
