@@ -9,7 +9,6 @@ from workbench.runs import Scale
 from workbench.scale.footprint import (
     ENGINE_OVERHEAD,
     ENGINE_SHARE,
-    Memory,
     Training,
     engine_weights,
     gib,
@@ -250,11 +249,3 @@ def _cheaper(how: Training, context: int, apart: bool) -> Iterator[tuple[str, Tr
 def how_with(how: Training, **other: object) -> Training:
     """Return the same way to hold a model with some of it changed."""
     return Training(**{**how.__dict__, **other})  # type: ignore[arg-type]
-
-
-def engine_of(ask: Request, concurrent: int) -> Memory:
-    """Return the memory of an engine that plays `concurrent` sequences at once."""
-    from workbench.scale.footprint import engine_memory
-
-    assert ask.shape is not None
-    return engine_memory(ask.shape, ask.scale.tensor_parallel, ask.context, concurrent)
