@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from workbench import policy, recipes
 from workbench.envs.tictactoe import TicTacToe
+from workbench.evidence import MissingEvidence, Unreliable
 from workbench.train.candidates import Candidates
-from workbench.train.policy_gradient import Plan, one_step, start
+from workbench.train.policy_gradient import Plan, one_step, start, train
 
 
 def test_a_step_learns_from_candidates_and_is_the_same_again():
@@ -27,3 +29,16 @@ def test_a_step_learns_from_candidates_and_is_the_same_again():
     assert len({t.id for t in played if t.parent is None}) == 12 and any(t.parent for t in played)
     credit = made[0][1].credits["credit"]
     assert 0 < int(credit.known.sum()) < len(credit.known)  # states whose candidates are all alike are left out
+
+
+def test_training_takes_an_unreliable_oracle_in_place_of_the_true_one():
+    env, plan = TicTacToe(), Plan(steps=1, groups=3, size=4, max_new_tokens=8)
+    recipe = recipes.vpr_turns(oracle="oracle_verdict", kl=0.0)
+    norms = []
+    for reliability in (1.0, 0.0):
+        player = policy.load("tiny@tictactoe", tools=env.tools)
+        _, metrics = train(player, env, recipe, plan, evidence=[Unreliable(reliability)])
+        norms.append(metrics[0]["gradient_norm"])
+    assert norms[0] > 0 and norms[0] == pytest.approx(norms[1], rel=1e-3)  # all credit is turned round
+    with pytest.raises(MissingEvidence, match="oracle_verdict"):
+        train(policy.load("tiny@tictactoe", tools=env.tools), env, recipe, plan)

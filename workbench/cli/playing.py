@@ -14,7 +14,7 @@ from workbench.cli.saying import Problem, print_summary
 def arguments(one: argparse.ArgumentParser) -> None:
     """Add the arguments of `rollout`."""
     one.add_argument("--policy", default="smollm2", help="smollm2, tiny, scripted, or a Hugging Face id or path")
-    one.add_argument("--env", help="the world: gazetteer (the default), or chain (the default of tiny)")
+    one.add_argument("--env", help="the world: gazetteer (the default), or another (tiny plays its own)")
     one.add_argument("--split", default="train", choices=("train", "test"))
     one.add_argument("--hops", type=int, help="searches a question takes (the world's default)")
     one.add_argument("--groups", type=int, default=8, help="tasks")
@@ -25,6 +25,17 @@ def arguments(one: argparse.ArgumentParser) -> None:
     one.add_argument("--max-turns", type=int)
     one.add_argument("--evidence", default="", metavar="RECIPES", help="also fill what these need, e.g. igpo,matchtir")
     one.add_argument("--out", required=True, help="folder to write")
+
+
+def world_of(policy: str) -> str:
+    """Return the world a policy plays where none is named: a tiny one the world it was started in.
+
+    Example:
+        >>> world_of("tiny@tictactoe"), world_of("tiny@chain-misread"), world_of("tiny"), world_of("smollm2")
+        ('tictactoe', 'chain', 'chain', 'gazetteer')
+    """
+    kind, _, start = policy.partition("@")
+    return (start.partition("-")[0] or "chain") if kind == "tiny" else "gazetteer"
 
 
 def rollout(options: argparse.Namespace) -> int:
@@ -38,7 +49,7 @@ def rollout(options: argparse.Namespace) -> int:
         raise Problem(f"{options.out} is there already; name another folder with --out")
     recipes = [make_recipe(name, ()) for name in filter(None, options.evidence.split(","))]
     knobs = {} if options.hops is None else {"hops": options.hops}
-    world = envs.load(options.env or ("chain" if options.policy.startswith("tiny") else "gazetteer"), **knobs)
+    world = envs.load(options.env or world_of(options.policy), **knobs)
     player = policy.load(options.policy, shots=getattr(world, "shots", ()), tools=world.tools)
     played = play(
         player,
