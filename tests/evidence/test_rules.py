@@ -13,7 +13,7 @@ from workbench.envs.base import Tool
 from workbench.envs.chain import Chain
 from workbench.envs.retry import Retry
 from workbench.envs.toolbox import Toolbox
-from workbench.evidence import Cache, collect, for_recipe
+from workbench.evidence import Cache, ToolMatching, collect, for_recipe
 from workbench.evidence.calls import CallMatch, FormatScore, LastRecorded, ToolSuccess
 from workbench.evidence.retries import Tries, tries
 from workbench.policy import load
@@ -106,9 +106,10 @@ def test_gold_calls_that_were_made() -> None:
     ],
 )
 def test_a_gold_trace_that_does_not_fit_the_tools_is_refused(gold: Any, why: str) -> None:
-    with pytest.raises(RecordError, match=why) as error:
-        column(story([call(0, "add", n=1)], gold={"calls": [gold]}), CallMatch((ADD,)))
-    assert "gold['calls'][0]" in str(error.value)
+    for provider in (CallMatch((ADD,)), ToolMatching(tools=(ADD,))):
+        with pytest.raises(RecordError, match=why) as error:
+            column(story([call(0, "add", n=1)], gold={"calls": [gold]}), provider)
+        assert "gold['calls'][0]" in str(error.value)
 
 
 def test_the_last_record_is_read() -> None:

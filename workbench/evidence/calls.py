@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -10,7 +10,7 @@ from workbench.envs.base import Tool
 from workbench.evidence.answers import find_answer
 from workbench.evidence.base import Meter, Provider, Reads, Sees, Values
 from workbench.evidence.format import breaks_format
-from workbench.evidence.matching import AnyCall, GoldCall, gold_calls
+from workbench.evidence.matching import AnyCall, GoldCall, check_gold_calls, gold_calls
 from workbench.evidence.oracle import recorded
 from workbench.rollouts import Rollouts
 from workbench.trajectory import Group, RecordError, Trajectory
@@ -95,28 +95,6 @@ class FormatScore(Provider):
 
 
 # ------------------------------------------------------------------------------------------------------ gold traces
-
-
-def check_gold_calls(trajectories: Iterable[Trajectory], tools: Sequence[Tool]) -> None:
-    """Refuse gold traces that could not be played with these tools.
-
-    Raises:
-        RecordError: a gold call names no tool, has an argument the tool does not, or lacks one it requires.
-    """
-    by_name = {tool.name.lower(): tool for tool in tools}
-    for t in trajectories:
-        for number, call in enumerate(gold_calls(t) if t.gold.get("calls") is not None else ()):
-            tool = by_name.get(call.name.lower())
-            if tool is None:
-                problem = f"the gold trace calls {call.name!r}; the tools are {sorted(by_name)}"
-            else:
-                takes, must = set(tool.parameters.get("properties", {})), set(tool.parameters.get("required", ()))
-                given = set(call.arguments)
-                problem = (
-                    "" if must <= given <= takes else f"the gold call has {sorted(given)}, the tool {sorted(takes)}"
-                )
-            if problem:
-                raise RecordError(problem, trajectory=t.id, field=f"gold['calls'][{number}]")
 
 
 def matched(calls: Sequence[AnyCall], gold: Sequence[GoldCall]) -> int:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 
+from workbench.envs.base import Tool
 from workbench.evidence.answers import find_answer, gold_answers, set_f1, words
 from workbench.evidence.base import Meter, Provider, Reads, Sees, Values
+from workbench.rollouts import Rollouts
 from workbench.trajectory import Group, RecordError, Trajectory, Turn
 
 How = Literal["greedy", "optimal", "transport"]
@@ -223,6 +225,7 @@ class ToolMatching(Provider):
         reg: entropy weight of "transport".
         answer: name of the call that answers; it is matched with nothing.
         values: when two argument values agree, see `similarity`.
+        tools: what the gold traces are checked against before anything is computed; () checks nothing.
 
     Source: MatchTIR, released `compute_process_KM` and `compute_process_ot`.
     """
@@ -231,6 +234,7 @@ class ToolMatching(Provider):
     reg: float = 0.1
     answer: str = "answer"
     values: Agreement = "equal"
+    tools: tuple[Tool, ...] = field(default=(), metadata={"key": False})  # decides whether, not what
     provides: ClassVar[Mapping[str, str]] = {"match_reward": "turn", "match_turn_reward": "turn"}
     sees: ClassVar[tuple[Sees, ...]] = ("future", "gold")
     reads: ClassVar[tuple[Reads, ...]] = ("messages", "gold")
@@ -239,6 +243,11 @@ class ToolMatching(Provider):
         if self.how not in HOWS or self.reg <= 0 or self.values not in ("equal", "words"):
             given = f"how={self.how!r}, reg={self.reg}, values={self.values!r}"
             raise ValueError(f"expected how in {HOWS}, reg > 0, values 'equal' or 'words'; got {given}")
+
+    def check(self, rollouts: Rollouts) -> None:
+        """Refuse gold traces that do not fit the tools."""
+        if self.tools:
+            check_gold_calls(rollouts, self.tools)
 
     async def compute(self, group: Group, meter: Meter) -> Mapping[str, Values]:
         """Match each trajectory's calls; a branch competes with its whole path and keeps its own turns."""
@@ -291,6 +300,28 @@ def gold_calls(trajectory: Trajectory) -> list[GoldCall]:
             raise RecordError(problem, trajectory=trajectory.id, field=f"gold['calls'][{number}]")
         found.append(GoldCall(entry["name"], arguments))
     return found
+
+
+def check_gold_calls(trajectories: Iterable[Trajectory], tools: Sequence[Tool]) -> None:
+    """Refuse gold traces that could not be played with these tools.
+
+    Raises:
+        RecordError: a gold call names no tool, has an argument the tool does not, or lacks one it requires.
+    """
+    by_name = {tool.name.lower(): tool for tool in tools}
+    for t in trajectories:
+        for number, call in enumerate(gold_calls(t) if t.gold.get("calls") is not None else ()):
+            tool = by_name.get(call.name.lower())
+            if tool is None:
+                problem = f"the gold trace calls {call.name!r}; the tools are {sorted(by_name)}"
+            else:
+                takes, must = set(tool.parameters.get("properties", {})), set(tool.parameters.get("required", ()))
+                given = set(call.arguments)
+                problem = (
+                    "" if must <= given <= takes else f"the gold call has {sorted(given)}, the tool {sorted(takes)}"
+                )
+            if problem:
+                raise RecordError(problem, trajectory=t.id, field=f"gold['calls'][{number}]")
 
 
 def _floats(entries: Sequence[float | None]) -> Values:
