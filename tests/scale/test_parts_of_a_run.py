@@ -180,3 +180,29 @@ def test_a_run_stops_where_a_player_did_not_take_the_weights():
     crew._agree()
     with pytest.raises(Disagreement, match="version 3: player 0 is off by 1 .*nothing of it arrived"):
         crew._agree()
+
+
+def test_a_finished_round_is_played_once_unless_it_has_grown_too_old(tmp_path, monkeypatch):
+    """What a dead driver had played is taken; what is older than the run allows is played anew."""
+    from workbench import policy
+    from workbench.policy.base import Settings
+    from workbench.rollout import play
+    from workbench.scale import crew as module
+
+    player, world, played = policy.load("tiny"), envs.load("chain"), []
+
+    def now(policy, env, plan, step, rounds, groups, seen):
+        played.append((step, rounds))
+        settings = Settings(max_new_tokens=4)
+        return play(policy, env, env.tasks("train", 1), size=2, step=step, settings=settings, progress=lambda *_: None)
+
+    monkeypatch.setattr(module, "round_of", now)
+    crew = module.ScaledCrew.__new__(module.ScaledCrew)
+    crew.job, crew.scale, crew.ahead = SimpleNamespace(path=tmp_path), Scale(), None
+    first, again = (crew.round_of(player, world, Plan(), 0, 0, 1, set()) for _ in range(2))
+    assert played == [(0, 0)] and [t.id for t in first] == [t.id for t in again]
+    assert first[0].sequences == again[0].sequences and first[0].turns == again[0].turns
+    crew.round_of(player, world, Plan(), 0, 1, 1, set())
+    player.engine.load(None)
+    crew.round_of(player, world, Plan(), 0, 0, 1, set())
+    assert played == [(0, 0), (0, 1), (0, 0)]

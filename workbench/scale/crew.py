@@ -38,7 +38,7 @@ from workbench.scale.players import Player, Players
 from workbench.seeds import seed_for
 from workbench.train import checkpoint
 from workbench.train.plan import Learner, Plan, guesses_values, holds_on, made_ready
-from workbench.train.policy_gradient import Done, one_step, round_of
+from workbench.train.policy_gradient import Done, lag_of, one_step, round_of
 from workbench.train.shipping import unpack
 from workbench.train.worker import Crew, Job, compare_start, export
 
@@ -133,21 +133,28 @@ class ScaledCrew(Crew):
     def round_of(
         self, policy: Policy, env: Environment, plan: Plan, step: int, rounds: int, groups: int, seen: set[str]
     ) -> Rollouts:
-        """Play a round, or take what was played of it before the driver died; arguments as of the local `round_of`."""
-        folder = self.pending / f"step-{step:08d}-{rounds}"
-        if folder.exists():
-            return store.read(folder)
+        """Return a round's rollouts: what was played ahead, or else `_played`; arguments as of the local `round_of`."""
         found = self.ahead.taken(step) if self.ahead and not rounds else None
-        found = found or round_of(policy, env, plan, step, rounds, groups, seen)
-        store.write(folder.with_name(f".{folder.name}.part"), found, overwrite=True)
-        folder.with_name(f".{folder.name}.part").replace(folder)
+        return found or self._played(policy, env, plan, step, rounds, groups, seen)
+
+    def _played(
+        self, policy: Policy, env: Environment, plan: Plan, step: int, rounds: int, groups: int, seen: set[str]
+    ) -> Rollouts:
+        """Play a round, or take what was played of it before the driver died."""
+        folder = self.pending / f"step-{step:08d}-{rounds}"
+        if folder.exists() and lag_of(kept := store.read(folder), policy) <= self.scale.asynchronous:
+            return kept
+        shutil.rmtree(folder, ignore_errors=True)
+        found, part = round_of(policy, env, plan, step, rounds, groups, seen), folder.with_name(f".{folder.name}.part")
+        store.write(part, found, overwrite=True)
+        part.replace(folder)
         return found
 
     def _begin_next(self, step: int) -> None:
         """Let the players play the next step's first round while this step learns."""
-        if self.ahead and step < self.job.plan.steps and not (self.pending / f"step-{step:08d}-0").exists():
+        if self.ahead and step < self.job.plan.steps:
             given = (self.learner.policy, self.job.env, self.job.plan, step, 0, self.job.plan.groups, set())
-            self.ahead.begin(step, lambda: round_of(*given))
+            self.ahead.begin(step, lambda: self._played(*given))
 
     @property
     def pending(self) -> Path:
