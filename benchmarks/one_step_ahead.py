@@ -1,71 +1,86 @@
-"""What playing one step ahead does to learning: the same run with `asynchronous` 0, 1, and 1 with a truncated ratio.
+"""What a sampler that is one update behind does to learning: success of tiny on 3-hop chains, by step.
 
-    python benchmarks/one_step_ahead.py [--steps 40]
+    python benchmarks/one_step_ahead.py [--steps 60] [--seeds 0]
 
-Real runs on a Ray cluster of this machine, one after the other: tiny on 3-hop chains, one learner, one player.
+A scaled run with `asynchronous=1` plays step t + 1 while step t learns, so its rollouts are one update old when they
+teach. Here the same is done in one process: step t is played by a copy that holds the weights from before update t.
+What is measured is learning, not speed.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
-import tempfile
+import copy
+import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from workbench import envs, recipes
+import torch
+
+from workbench import envs, policy, recipes
 from workbench.objective import truncated
-from workbench.runs import Scale
-from workbench.train import launch
-from workbench.train.plan import Plan
+from workbench.policy.base import Policy
+from workbench.policy.hf import HFEngine
+from workbench.rollouts import Rollouts
+from workbench.train.plan import Plan, start
+from workbench.train.policy_gradient import one_step, round_of
 
 
-def runs() -> dict[str, tuple[Any, Scale]]:
-    """Return recipe and scale by name."""
-    plain = recipes.grpo(kl=0.0)  # a KL would need a third engine, for the policy as it was
+class Behind:
+    """Plays each step with the weights from before the last update."""
+
+    def __init__(self, learner: Policy):
+        self.engine = HFEngine(copy.deepcopy(learner.engine.model))  # type: ignore[attr-defined]
+        self.next: dict[str, torch.Tensor] | None = None
+
+    def __call__(self, learner: Policy, env: Any, plan: Plan, step: int, *rest: Any) -> Rollouts:
+        if step > 1 and self.next is not None:
+            self.engine.load(self.next)
+        weights = learner.engine.model.state_dict()  # type: ignore[attr-defined]
+        self.next = {name: w.clone() for name, w in weights.items()}
+        return round_of(replace(learner, engine=self.engine), env, plan, step, *rest)
+
+
+def variants() -> dict[str, tuple[Any, bool]]:
+    """Return the recipe, and whether the sampler is behind, by name."""
+    plain = recipes.grpo(kl=0.0)
     cut = replace(plain, objective=truncated(plain.objective, cap=2.0))
-    here = Scale(learners=1, rollouts=1)
-    ahead = replace(here, asynchronous=1)
-    return {"synchronous": (plain, here), "one step ahead": (plain, ahead), "one step ahead, truncated": (cut, ahead)}
+    return {"in step": (plain, False), "one behind": (plain, True), "one behind, truncated ratio": (cut, True)}
 
 
-def measured(name: str, recipe: Any, scale: Scale, steps: int, folder: Path) -> str:
-    """Make a run; return a row of the table."""
-    plan = Plan(steps=steps, groups=4, size=8, rate=3e-4, seed=0, save_every=steps)
-    run = launch(recipe, envs.load("chain"), "tiny", plan, folder / name.replace(" ", "-"), scale=scale, keep_every=0)
-    status = run.wait()
-    if status.state != "finished":
-        raise SystemExit(f"{name}: {status}\n{run.log(40)}")
-    rows = run.metrics()
-    quarter = max(len(rows) // 4, 1)
+def measured(recipe: Any, behind: bool, steps: int, seed: int) -> list[dict[str, Any]]:
+    """Train; return the metrics of the steps."""
+    player, env = policy.load("tiny"), envs.load("chain")
+    plan = Plan(steps=steps, groups=8, size=8, rate=3e-4, seed=seed)
+    learner, rounds = start(player, recipe, plan), Behind(player) if behind else round_of
+    return [one_step(learner, env, recipe, plan, step, player=rounds).metrics for step in range(steps)]
+
+
+def row_of(name: str, seed: int, rows: list[dict[str, Any]], seconds: float) -> str:
+    """Return a line of the table: mean success of each quarter, and how far the sampler was from the learner."""
+    size = max(len(rows) // 4, 1)
+    quarters = [rows[i : i + size] for i in range(0, 4 * size, size)]
     mean = lambda key, part: sum(row[key] or 0.0 for row in part) / len(part)  # noqa: E731
-    first, last = rows[:quarter], rows[-quarter:]
-    cells = [
-        f"{mean('outcome', first):.3f}",
-        f"{mean('outcome', last):.3f}",
-        f"{mean('ratio_mean', rows):.1e}",
-        f"{mean('kl_before', rows):.1e}",
-        "-" if rows[-1]["corrected"] is None else f"{mean('corrected', rows):.4f}",
-        str(max(row["lag"] for row in rows)),
-        f"{mean('seconds', rows):.2f}",
-    ]
-    return f"| {name} | {' | '.join(cells)} |"
+    shares = " | ".join(f"{mean('outcome', part):.3f}" for part in quarters if part)
+    corrected = "-" if rows[-1]["corrected"] is None else f"{mean('corrected', rows):.5f}"
+    ratio = f"{mean('ratio_mean', rows):.1e} | {max(row['lag'] for row in rows)} | {corrected}"
+    return f"| {name} | {seed} | {shares} | {ratio} | {mean('clip_share', rows):.4f} | {seconds:.0f} |"
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=40)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     asked = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="one-step-ahead-"))
-    print("| run | success, first quarter | last quarter | mean log ratio | KL before | corrected | lag | s a step |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    try:
-        for name, (recipe, scale) in runs().items():
-            print(measured(name, recipe, scale, asked.steps, folder), flush=True)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    torch.set_num_threads(1)
+    print("| sampler | seed | success, 1st quarter | 2nd | 3rd | 4th | mean log ratio | lag | corrected | clip | s |")
+    print("| --- " * 11 + "|")
+    for seed in asked.seeds:
+        for name, (recipe, behind) in variants().items():
+            began = time.perf_counter()
+            rows = measured(recipe, behind, asked.steps, seed)
+            print(row_of(name, seed, rows, time.perf_counter() - began), flush=True)
 
 
 if __name__ == "__main__":
