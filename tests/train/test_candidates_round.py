@@ -8,6 +8,8 @@ import torch
 from workbench import policy, recipes
 from workbench.envs.tictactoe import TicTacToe
 from workbench.evidence import MissingEvidence, Unreliable
+from workbench.rollouts import Rollouts
+from workbench.search.candidates import equal_share
 from workbench.train.candidates import Candidates
 from workbench.train.policy_gradient import Plan, one_step, start, train
 
@@ -29,6 +31,21 @@ def test_a_step_learns_from_candidates_and_is_the_same_again():
     assert len({t.id for t in played if t.parent is None}) == 12 and any(t.parent for t in played)
     credit = made[0][1].credits["credit"]
     assert 0 < int(credit.known.sum()) < len(credit.known)  # states whose candidates are all alike are left out
+
+
+def test_a_round_of_equal_candidates_is_not_trained_on():
+    env, plan = TicTacToe(), Plan(groups=2, size=4, max_new_tokens=8)
+    recipe = recipes.vpr_states(oracle="oracle_value", kl=0.0)
+    player = policy.load("tiny@tictactoe", tools=env.tools)
+    before = player.engine.model.lm_head.weight.detach().clone()
+    done = one_step(start(player, recipe, plan, ()), env, recipe, plan, 0, player=Candidates(4, skip_at=0.0))
+    assert done.metrics["updates"] == 0 and torch.equal(before, player.engine.model.lm_head.weight)
+    assert "alike in" in done.played[0].turns[0].why_not
+    by_state = {}
+    for t in done.played:
+        by_state.setdefault((t.group, t.turns[0].state_key), set()).add(t.turns[0].rewards["oracle_value"])
+    share = sum(len(values) == 1 for values in by_state.values()) / len(by_state)
+    assert equal_share(done.played) == share and 0 < share < 1 and equal_share(Rollouts(())) is None
 
 
 def test_training_takes_an_unreliable_oracle_in_place_of_the_true_one():

@@ -124,6 +124,21 @@ def line(rollouts: Rollouts, last: str) -> tuple[str, ...]:
     return tuple(ids)
 
 
+def equal_share(rollouts: Rollouts, oracle: str = "oracle_value") -> float | None:
+    """Return the share of states whose candidates the oracle likes all the same; None where no state was judged.
+
+    Args:
+        rollouts: of `play_candidates`.
+        oracle: the turn's number.
+    """
+    values: dict[tuple[str, str | None], set[float]] = {}
+    for t in rollouts:
+        for turn in t.turns:
+            if (value := turn.rewards.get(oracle)) is not None:
+                values.setdefault((t.group, turn.state_key), set()).add(value)
+    return sum(len(found) == 1 for found in values.values()) / len(values) if values else None
+
+
 async def _grow(table: Table, states: list[list[Episode]], choice: _Choice) -> list[Episode]:
     """Judge the candidates of all states at once, then go on from the chosen ones, until no episode is left."""
     made: list[Episode] = []

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workbench.envs.base import Environment
 from workbench.policy.base import Policy, Settings
 from workbench.rollouts import Rollouts
-from workbench.search.candidates import Ties, play_candidates
+from workbench.search.candidates import Ties, equal_share, play_candidates
 from workbench.seeds import seed_for
 from workbench.train.plan import Plan
 
@@ -27,22 +27,25 @@ class Candidates:
         count: K, candidates a state, at least 2.
         oracle: the turn's number that decides which one is played on.
         ties: see `play_candidates`.
+        skip_at: where at least this share of the states has candidates of one value only, nothing of the round is
+            trained on (its turns say so); above 1 never. The release has 0.93.
 
     Example:
         >>> Candidates(count=4)
-        Candidates(count=4, oracle='oracle_value', ties='first')
+        Candidates(count=4, oracle='oracle_value', ties='first', skip_at=0.93)
     """
 
     count: int = 4
     oracle: str = "oracle_value"
     ties: Ties = "first"
+    skip_at: float = 0.93
 
     def __call__(
         self, policy: Policy, env: Environment, plan: Plan, step: int, rounds: int, groups: int, seen: set[str]
     ) -> Rollouts:
         """Play a round; a function of the weights and these numbers, and of nothing else."""
         drawn = env.tasks("train", groups, seed_for("tasks", plan.seed, step, rounds) % 10**9)
-        return play_candidates(
+        made = play_candidates(
             policy,
             env,
             [task for task in drawn if task.id not in seen],
@@ -54,3 +57,16 @@ class Candidates:
             seed=plan.seed,
             step=step,
         )
+        equal = equal_share(made, self.oracle)
+        return untrainable(made, equal) if equal is not None and equal >= self.skip_at else made
+
+
+def untrainable(rollouts: Rollouts, equal: float) -> Rollouts:
+    """Return the rollouts with turns that must not be trained on, and the reason."""
+    why = f"candidates are alike in {equal:.0%} of the states"
+    return Rollouts(
+        tuple(
+            replace(t, turns=tuple(replace(turn, trainable=False, why_not=turn.why_not or why) for turn in t.turns))
+            for t in rollouts
+        )
+    )
