@@ -236,7 +236,7 @@ check.ex(check.made(weights=(0.5, 0.5)))
 # ## 9. Where to go on
 #
 # - [GiGPO](gigpo.ipynb): compare turns in the same state, without a reference trace.
-# - [VPR](vpr.ipynb): an oracle judges every action, instead of one reference.
+# - [Mini-o3](mini_o3.ipynb) and others know outcomes only; the [index](../index.ipynb) lays all beside each other.
 # - [All methods](../index.ipynb) on one set of rollouts, and the [glossary](../../tutorials/glossary.md) of what a
 #   training reports.
 #

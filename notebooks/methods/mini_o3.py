@@ -104,11 +104,11 @@ solved = next(t for g in rollouts.groups for t in g if t.outcome == 1.0 and min(
 Ribbons(rollouts, solved.id, paper)
 
 # %% [markdown]
-# A rollout of a question that was solved once, and that was itself cut off; nothing of it is trained:
+# A rollout that was cut off, of a question that was solved if there is one: blamed by GRPO, not trained here.
 
 # %%
-group = next(g for g in rollouts.groups if solved in tuple(g))
-stopped_one = next((t for g in rollouts.groups for t in g if t.truncated and g is group), solved)
+mixed = [t for g in rollouts.groups if len({x.outcome for x in g}) > 1 for t in g if t.truncated]
+stopped_one = [*mixed, *(t for t in rollouts if t.truncated)][0]
 CreditMap(rollouts, stopped_one.id, [grpo(kl=0.0), paper])
 
 # %%

@@ -114,9 +114,9 @@ page.table(
 )
 
 # %% [markdown]
-# Told the answer, the model finds a search that asks for the *country it has just found* likelier, and one that
-# repeats itself less likely. It also finds nearly everything else a little less likely: with the answer in the
-# prompt, why search?
+# On the question of the currency: told the answer, the model finds the search that asks for the country *just found*
+# likelier, and the one that repeats itself less likely. Nearly everything else becomes a little less likely, too:
+# with the answer in the prompt, why search?
 
 # %%
 solved = next(t for t in reversed(rollouts.trajectories) if t.outcome == 1.0)
@@ -143,7 +143,7 @@ print(f"largest gap between the sum over turns and the rollout: {(whole - split)
 # ## 5. Where it fails
 #
 # **A policy that cannot use the answer gives noise.** `tiny` was never shown an answer in its prompt. In its own
-# world its evidence says nothing about which search helps (the oracle knows):
+# world its evidence hardly tells a search that helps from one that does not (the oracle knows):
 
 # %%
 env = envs.load("facet", items=8, clues=2)

@@ -50,8 +50,7 @@ METHODS: tuple[Method, ...] = (
         CODE + " as text, not run"),
         "vpr_turns vpr_states", {
             "VPR/turn_norm": "judged:turn_norm", "VPR/turn_norm_padded": "judged:turn_norm", "VPR/state_group": "judged:state_group"},
-        ("unknown_policy(oracle_on_path, unknown)",),
-        missing="skipping an update where 93 % of the rewards of candidates are equal"),
+        ("unknown_policy(oracle_on_path, unknown)",)),
     _row(3, "SIOP", "evidence + recipe", "runs", Card(
         "Self-Induced Outcome Potential: Turn-Level Credit Assignment for Agents without Verifiers", 2026, "2605.04984",
         "without gold answers: the group's own answer clusters are the targets a turn moves towards",
@@ -93,13 +92,15 @@ METHODS: tuple[Method, ...] = (
         "dr_venus", {
             "DR-Venus/turn_advantages": "venus:turn_advantages", "DR-Venus/filtered_info_gain": "venus:filtered_info_gain"},
         ("unknown_policy(gold_logprob, known)",),
-        missing="a judge of answers; three options of the release"),
+        missing="a judge of answers; three options of the release",
+        notebook="notebooks/methods/dr_venus.py"),
     _row(10, "PBSD", "evidence + recipe", "runs", Card(
         "PBSD: Privileged Bayesian Self-Distillation for Long-Horizon Credit Assignment", 2026, "2606.09348",
         "how much likelier a turn is once the answer is known reweights the outcome, never flips it",
         "abstract; no code, full text not read", "the map from evidence to weight, its clip, all constants"),
         "pbsd", {"PBSD/reweight": "weighed:reweight"},
-        ("independent_of_other_tasks", "unknown_policy(outcome, unknown)")),
+        ("independent_of_other_tasks", "unknown_policy(outcome, unknown)"),
+        notebook="notebooks/methods/pbsd.py"),
     _row(11, "ARTIST", "evidence + recipe", "runs", Card(
         "Agentic Reasoning and Tool Integration for LLMs via Reinforcement Learning", 2025, "2505.01441",
         "answer, format and tool success in one reward; tool output stays out of the loss",
@@ -113,7 +114,8 @@ METHODS: tuple[Method, ...] = (
         "two independent reading notes that agree; no code", "formulas written anew from those notes"),
         "aem", {"AEM/from_tokens": "weighed:from_tokens", "AEM/from_means": "weighed:from_means"},
         ("independent_of_other_tasks", "unknown_policy(outcome, unknown)"),
-        missing="hosts other than GRPO as recipes of their own"),
+        missing="hosts other than GRPO as recipes of their own",
+        notebook="notebooks/methods/aem.py"),
     _row(13, "MAPO (MICA)", "evidence + recipe + environment", "runs", Card(
         "MAPO: Mixed Advantage Policy Optimization for Long-Horizon Multi-Turn Dialogue", 2026, "2603.06194",
         "a judge measures the user's distance from being helped; its drop is compared at the turn and in the group",
@@ -219,7 +221,8 @@ METHODS: tuple[Method, ...] = (
         "mini_o3 mini_o3_released", {
             "Mini-o3/masked_loss": "mini_o3:masked_loss", "Mini-o3/paper_loss": "mini_o3:paper_loss", "Mini-o3/advantage": "mini_o3:advantage"},
         ("independent_of_other_tasks", "unknown_policy(outcome, unknown)"),
-        missing="rejecting tasks whose finished rollouts have equal rewards"),
+        missing="rejecting tasks whose finished rollouts have equal rewards",
+        notebook="notebooks/methods/mini_o3.py"),
     _row(37, "AlphaMath", "search + evidence", "planned", Card(
         "AlphaMath Almost Zero: process supervision without process", 2024, "2405.03553",
         "tree search on questions with known answers gives every step a value, without step labels",
@@ -267,7 +270,8 @@ METHODS: tuple[Method, ...] = (
         "cut at high-entropy tokens; each piece also earns the change of the gold answer's probability",
         "abstract and notes; no code, formulas not read", "normalisation, weight and probe details"),
         "grpo_vps", {"GRPO-VPS/segments": "vps:segments", "GRPO-VPS/segment_advantage": "vps:segment_advantage"},
-        ("independent_of_other_tasks", "unknown_policy(outcome, unknown)", "unknown_policy(segment_gold_logprob, next)")),
+        ("independent_of_other_tasks", "unknown_policy(outcome, unknown)", "unknown_policy(segment_gold_logprob, next)"),
+        notebook="notebooks/methods/grpo_vps.py"),
     _row(47, "StepORLM", "evidence + objective", "planned", Card(
         "StepORLM", 2025, "2509.22558",
         "a judge that has read the whole solution scores its steps; preferences are weighted by both",
@@ -302,7 +306,8 @@ METHODS: tuple[Method, ...] = (
         "official probe script; the training code is not public", "how penalty and potential difference enter the advantage"),
         "spae", {"SPAE/potential": "spae:potential", "SPAE/probe": "spae:probe", "SPAE/advantage": "spae:advantage"},
         ("unknown_policy(outcome, unknown)", "unknown_policy(step_accuracy, unknown)"),
-        missing="steps inside a thought: its probes stand after turns"),
+        missing="steps inside a thought: its probes stand after turns",
+        notebook="notebooks/methods/spae.py"),
     _row(55, "daVinci-Agency", "transform", "planned", Card(
         "daVinci-Agency", 2026, "2602.02619",
         "dependent tasks in one long run, with a check at each stage and of what came before",

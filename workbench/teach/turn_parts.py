@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
+from random import Random
 from typing import Any
 
 from workbench.teach.checking import Args, Exercise, Hint, Values, same, values
@@ -199,6 +200,23 @@ def moved(change: Callable[[Args], Args]) -> Callable[[Args, Values, Callable[..
         return same(got, values(solution(*change(args))))
 
     return holds
+
+
+def clear(cases: Callable[[Random], Sequence[Args]], truth: Callable[..., Any]) -> Callable[[Random], list[Args]]:
+    """Leave out the cases in which a right value is nearly, but not exactly, 0.
+
+    There two terms cancel but for the 1e-6 that the library adds to a spread; a solution without it is right, too.
+    """
+
+    def kept(rng: Random) -> list[Args]:
+        found = []
+        for args in cases(rng):
+            flat = [x for row in values(truth(*args)) for x in row]
+            if not any(1e-9 < abs(x) < 1e-3 for x in flat):
+                found.append(args)
+        return found
+
+    return kept
 
 
 def hints(*exercises: Exercise) -> Callable[[str, int], Hint]:

@@ -13,6 +13,7 @@ from workbench.teach.methods.igpo import Belief, belief_itself, cases, gains, no
 from workbench.teach.turn_parts import (
     Rows,
     at_last,
+    clear,
     each,
     everywhere,
     filled,
@@ -139,7 +140,7 @@ def _answer_has_outcome_alone(args: Args, got: Values, solution: Solution) -> bo
 ex = Exercise(
     "ex",
     "the credit of every turn",
-    cases,
+    clear(cases, truth),
     truth,
     (
         Misconception(

@@ -14,6 +14,7 @@ from workbench.teach.method_page import hand, turns
 from workbench.teach.table import Table
 from workbench.teach.turn_parts import (
     Rows,
+    clear,
     each,
     everywhere,
     filled,
@@ -108,14 +109,14 @@ def cases(rng: Random) -> list[Args]:
         [("A", 2), ("A", 1), ("B", 2), ("B", 2)],
         [("A", 2), ("A", 3), ("B", 2)],
     ]
-    shapes += [[(q, rng.randint(1, 4)) for q in rng.choice(("AAABB", "AABBC"))] for _ in range(9)]
+    shapes += [[(q, rng.randint(1, 4)) for q in rng.choice(("AAABB", "AABBC"))] for _ in range(30)]
     out: list[Args] = []
     for shape in shapes:  # with gamma 0.5 returns that differ differ by so much that no eps is seen
         group = [q for q, _ in shape]
-        drawn = [1.0, 0.0] + [rng.choice((0.0, 1.0, 0.5)) for _ in shape[2:]]
-        outcome = [1.0 if group.count(q) == 1 else r for q, r in zip(group, drawn, strict=True)]
+        drawn = [10.0, 0.0] + [rng.choice((0.0, 10.0, 5.0)) for _ in shape[2:]]
+        outcome = [10.0 if group.count(q) == 1 else r for q, r in zip(group, drawn, strict=True)]
         state = [["start", *(rng.choice("xyz") for _ in range(n - 1))] for _, n in shape]
-        steps = [[rng.choice((0.0, 0.0, 1.0, -1.0, 2.0)) for _ in range(n - 1)] for _, n in shape]
+        steps = [[rng.choice((0.0, 0.0, 10.0, -10.0, 20.0)) for _ in range(n - 1)] for _, n in shape]
         reward = [[*row, r] for row, r in zip(steps, outcome, strict=True)]
         out.append((reward, state, outcome, group, 0.5))
     return out
@@ -141,7 +142,7 @@ def _same_state_same_episode(args: Args, got: Values, solution: Solution) -> boo
 ex = Exercise(
     "ex",
     "the credit of every turn",
-    cases,
+    clear(cases, truth),
     truth,
     (
         Misconception(

@@ -14,6 +14,7 @@ from workbench.teach.table import Table
 from workbench.teach.turn_parts import (
     Rows,
     at_last,
+    clear,
     either,
     filled,
     hints,
@@ -179,7 +180,7 @@ def _other_questions_unseen(args: Args, got: Values, solution: Solution) -> bool
 ex = Exercise(
     "ex",
     "the credit of every turn",
-    cases,
+    clear(cases, truth),
     truth,
     (
         Misconception(

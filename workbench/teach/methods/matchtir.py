@@ -13,6 +13,7 @@ from workbench.teach.table import Table
 from workbench.teach.turn_parts import (
     Peers,
     Rows,
+    clear,
     each,
     everywhere,
     filled,
@@ -91,7 +92,7 @@ def _order(args: Args, got: Values, solution: Solution) -> bool:
 ex = Exercise(
     "ex",
     "the credit of every turn",
-    cases,
+    clear(cases, truth),
     truth,
     (
         Misconception(
