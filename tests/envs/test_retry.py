@@ -121,7 +121,7 @@ def test_a_real_policy_tries_again_and_ufo_pays_what_the_formula_says(played):
         gold = "".join(t.gold["answer"].split()).lower()
         decay = 0.5 ** said.index(gold) if gold in said else 0.0
         repeat = 1 - len(set(said)) / len(said) if said else 0.0
-        rewards.append(decay - 0.5 * repeat - 0.1 * (len(t.turns) - len(said)))
+        rewards.append(decay - 0.5 * repeat - 0.1 * sum(turn.rewards["malformed"] for turn in t.turns))
         assert (t.outcome == 1.0) == (gold in said)
     got = retry_reward(0.5, 0.5, 0.1, "answers")(None, batch)
     torch.testing.assert_close(got.values, torch.tensor(rewards, dtype=torch.float64))
