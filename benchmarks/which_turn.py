@@ -3,12 +3,13 @@
     python benchmarks/which_turn.py [--tasks 24] [--size 4] [--seeds 5] [--keep which_turn]
 
 The chain world's oracle says of every search whether it was on a shortest path to the answer (`oracle_on_path`), and
-no method reads that. Within each rollout, all pairs of a search on the path and one off it are compared by the credit
-of a method: 1 if the one on the path has more, 0.5 if equal, 0 if less. The figure is the mean over pairs of a seed's
-rollouts; 0.5 is what a method gives that treats all turns of a rollout alike. Answers are left out. Searches on the
-path tend to come early, so "earlier is better" is in the table, too: a method whose credit only falls with the turn
-gets that figure. The interval is t's over seeds (95 %). Evidence is what `for_recipe` makes, by the same policy; also
-said: seconds of work and model calls of the evidence, for all seeds.
+no method reads that. Pairs of a search on the path and one off it are compared by the credit of a method: 1 if the one
+on the path has more, 0.5 if equal, 0 if less. "within": pairs of one rollout; 0.5 is what a method gives that treats
+all turns of a rollout alike. Searches on the path tend to come early there, so "earlier is better" is in the table,
+too. "beside": pairs of siblings at the same turn of one task; there the outcome helps, so the figure to beat is
+GRPO's. Figures are means over the pairs of a seed; answers are left out. The interval is t's over seeds (95 %).
+Evidence is what `for_recipe` makes, by the same policy; also said: seconds of work and model calls of the evidence,
+for all seeds.
 
 Prints a table; asserts nothing. `--keep` writes it to benchmarks/results/NAME.json.
 """
@@ -26,6 +27,8 @@ from typing import Any
 import torch
 
 from workbench import recipes
+from workbench.batch import Batch
+from workbench.credit import task_and_turn
 from workbench.envs.chain import Chain
 from workbench.evidence import Cache, Recorded, collect, for_recipe
 from workbench.policy import load
@@ -76,8 +79,15 @@ def measure(recipe: Recipe, rollouts: Rollouts, policy: Policy) -> dict[str, Any
     ends = torch.zeros(len(credit), dtype=torch.bool)
     ends[batch.last("turn", "trajectory")] = True
     usable = credit.known & batch["truth"].known & ~ends
-    share, pairs = pairs_won(credit.values, usable, batch["truth"].values > 0, batch.turn_trajectory)
-    return {"share": share, "pairs": pairs, "known": float(credit.known[~ends].double().mean()), **cost}
+    return {**_both(credit.values, usable, batch), "known": float(credit.known[~ends].double().mean()), **cost}
+
+
+def _both(credit: torch.Tensor, usable: torch.Tensor, batch: Batch) -> dict[str, Any]:
+    """Pairs within rollouts, and pairs of siblings at the same turn."""
+    on = batch["truth"].values > 0
+    share, pairs = pairs_won(credit, usable, on, batch.turn_trajectory)
+    beside, more = pairs_won(credit, usable, on, task_and_turn(batch, "turn"))
+    return {"share": share, "pairs": pairs, "beside": beside, "pairs_beside": more}
 
 
 def by_position(rollouts: Rollouts) -> dict[str, Any]:
@@ -85,9 +95,8 @@ def by_position(rollouts: Rollouts) -> dict[str, Any]:
     batch = collect(rollouts, [Recorded({"truth": "oracle_on_path"})], cache=Cache()).batch()
     ends = torch.zeros(batch.count("turn"), dtype=torch.bool)
     ends[batch.last("turn", "trajectory")] = True
-    usable, on = batch["truth"].known & ~ends, batch["truth"].values > 0
-    share, pairs = pairs_won(-batch.turn_index.double(), usable, on, batch.turn_trajectory)
-    return {"share": share, "pairs": pairs, "known": 1.0, "work_s": 0.0, "calls": 0}
+    usable = batch["truth"].known & ~ends
+    return {**_both(-batch.turn_index.double(), usable, batch), "known": 1.0, "work_s": 0.0, "calls": 0}
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -123,12 +132,14 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
             found[named(recipe)].append(measure(recipe, rollouts, policy))
     rows = []
     for name, runs in found.items():
-        mean, half = interval([run["share"] for run in runs])
-        total = {key: sum(run[key] for run in runs) for key in ("pairs", "calls", "work_s")}
+        within, beside = (interval([run[key] for run in runs]) for key in ("share", "beside"))
+        total = {key: sum(run[key] for run in runs) for key in ("pairs", "pairs_beside", "calls", "work_s")}
         known = sum(run["known"] for run in runs) / len(runs)
-        rows.append({"method": name, "share": mean, "half": half, "known": known, **total})
-        print(f"{name:18} {mean:.3f} +- {half:.3f}  of {total['pairs']} pairs, {known:.0%} of searches credited, "
-              f"{total['calls']} calls, {total['work_s']:.1f} s of work")  # fmt: skip
+        rows.append({"method": name, "within": within, "beside": beside, "known": known, **total})
+        print(
+            f"{name:18} within {within[0]:.2f} +- {within[1]:.2f}, beside {beside[0]:.2f} +- {beside[1]:.2f}; "
+            f"{known:.0%} credited, {total['calls']} calls, {total['work_s']:.1f} s of work"
+        )
     if options.keep:
         told = {"command": f"benchmarks/which_turn.py --tasks {options.tasks} --size {options.size} "
                 f"--seeds {options.seeds}", "rows": rows}  # fmt: skip
