@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from dataclasses import replace
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from workbench.scale.cluster import sweep
 from workbench.scale.learners import Learners, why_over
 from workbench.scale.players import _even
 from workbench.scale.post import Answer, Post
-from workbench.train import launch
+from workbench.train import launch, resume
 from workbench.train.plan import Plan
 
 
@@ -206,3 +207,22 @@ def test_a_finished_round_is_played_once_unless_it_has_grown_too_old(tmp_path, m
     player.engine.load(None)
     crew.round_of(player, world, Plan(), 0, 0, 1, set())
     assert played == [(0, 0), (0, 1), (0, 0)]
+
+
+def test_a_run_goes_on_where_it_may(tmp_path, monkeypatch):
+    """The driver is chosen by what was asked; another number of learners is written down, a local run stays local."""
+    module = sys.modules["workbench.train.launch"]
+    monkeypatch.setattr(module, "spawn", lambda run: run)
+    plan, two = Plan(steps=1), Scale(learners=2, rollouts=1)
+    local, scaled = (
+        launch(recipes.rloo(), envs.load("chain"), "tiny", plan, tmp_path / name, scale=scale)
+        for name, scale in (("local", None), ("scaled", two))
+    )
+    assert module._command(local) == module.WORKER and module._command(scaled) == module.SCALED
+    for run, scale in ((local, two), (scaled, Scale())):
+        with pytest.raises(ValueError, match="checkpoints of a local run and of a scaled one differ"):
+            resume(run.path, scale=scale)
+    resume(scaled.path, scale=replace(two, learners=3))
+    (change,) = scaled.config["changes"]
+    assert change["scale"]["before"]["parameters"]["learners"] == 2
+    assert scaled.config["scale"]["parameters"]["learners"] == 3
