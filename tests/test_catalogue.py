@@ -58,7 +58,6 @@ NOTEBOOKS = Path("notebooks") / "methods"
 NOT_YET: set[str] = {
     "ARTIST",
     "Bi-level GAE",
-    "GSPO",
     "Hindsight credit",
     "MAPO (MICA)",
     "MT-GRPO",

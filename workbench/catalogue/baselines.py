@@ -138,6 +138,7 @@ BASELINES: tuple[Method, ...] = (
             VERL,
         ),
         recipes=("gspo",),
+        notebook="notebooks/methods/gspo.py",
         axioms=(
             "independent_of_other_tasks",
             "unknown_policy(outcome, unknown)",
