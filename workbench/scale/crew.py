@@ -87,7 +87,7 @@ class ScaledCrew(Crew):
         if step != state.get("step", 0):
             raise RuntimeError(f"learners began at step {step}, the last checkpoint is {path}; resume once more")
         version = state.get("version", self.learner.policy.engine.version)
-        players = self._players(max(self.scale.rollouts, 1), str(self._weights(version)), version)
+        players = self._players(self.scale.engines, str(self._weights(version)), version)
         self.players, self.probe = players, _probe(self.learner, players.positions)
         self.learner = replace(self.learner, policy=replace(self.learner.policy, engine=players))
         if holds_on(self.job.recipe, self.job.evidence):
