@@ -277,7 +277,9 @@ else:
 
 # %% [markdown]
 # `rollouts` 0 is one process. `told` is predicted from that row: the rollout by the share of each worker, learning
-# divided by the learners. `error` is what the two cores, the other processes on them, and Ray in between make of it.
+# divided by the learners. `error` is what the two cores, the other processes on them, and Ray in between make of it: the
+# machine was shared and its load changed from run to run, so this shows that the path works, not how it scales (`LOG.md`
+# has a second try, which came out the other way round).
 #
 # ### Slurm
 #
