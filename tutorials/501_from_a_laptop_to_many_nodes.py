@@ -267,19 +267,16 @@ grown[["gpus", "delay", "groups", "learners", "engines", "step_s", "idle", "gpu_
 # longer than one process, because they share two cores; it is there to try the path. Stored, where it was measured:
 
 # %%
-file = Path(RESULTS) / "scaled.json"
-if file.exists():
-    kept = json.loads(file.read_text())
+for name in ("scaled", "scaled_again"):
+    kept = json.loads((Path(RESULTS) / f"{name}.json").read_text())
     print(kept["command"], "| load before:", kept["machine"]["load_before"], "on", kept["machine"]["cores"], "cores")
     display(pd.DataFrame(kept["rows"]).drop(columns="shares"))
-else:
-    print("not measured yet: python benchmarks/scale.py scaled --keep scaled")
 
 # %% [markdown]
 # `rollouts` 0 is one process. `told` is predicted from that row: the rollout by the share of each worker, learning
-# divided by the learners. `error` is what the two cores, the other processes on them, and Ray in between make of it: the
-# machine was shared and its load changed from run to run, so this shows that the path works, not how it scales (`LOG.md`
-# has a second try, which came out the other way round).
+# divided by the learners. `error` is what the two cores, the other processes on them, and Ray in between make of it.
+# The machine was shared and its load changed from run to run: one try came out one way, the next the other. This shows
+# that the path works, not how it scales.
 #
 # ### Slurm
 #
