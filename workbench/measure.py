@@ -47,6 +47,12 @@ def played(rollouts: Rollouts) -> dict[str, Any]:
     }
 
 
+def lag_of(rollouts: Rollouts, version: int) -> int:
+    """Return how many versions of the weights the oldest sampled turn is behind one: 0 where it just played."""
+    taken = [turn.policy_version[0] for t in rollouts for turn in t.turns if turn.policy_version]
+    return max((version - sampled for sampled in taken), default=0)
+
+
 def _reads(turn: Turn) -> bool:
     return bool(turn.action.calls) and all(call.error is None for call in turn.action.calls)
 

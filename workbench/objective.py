@@ -332,3 +332,9 @@ def truncated(objective: Objective, cap: float = 2.0) -> Objective:
     if terms == objective.terms:
         raise ValueError(f"expected a policy term to weigh, got {objective!r}")
     return replace(objective, terms=terms)
+
+
+def cap_of(objective: Objective) -> float | None:
+    """Return the cap of an objective's truncated correction; None where it has none."""
+    caps = [term.loss.cap for term in objective.terms if isinstance(term.loss, TruncatedPolicyLoss)]
+    return min(caps, default=None)

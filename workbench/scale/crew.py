@@ -25,6 +25,7 @@ from workbench import store
 from workbench.batch import Batch
 from workbench.envs.base import Environment
 from workbench.evidence import Evidence
+from workbench.measure import lag_of
 from workbench.policy.agreement import LENGTH, probe_sequence, require_agreement
 from workbench.policy.base import Policy
 from workbench.recipes import Recipe
@@ -38,7 +39,7 @@ from workbench.scale.players import Player, Players
 from workbench.seeds import seed_for
 from workbench.train import checkpoint
 from workbench.train.plan import Learner, Plan, guesses_values, holds_on, made_ready
-from workbench.train.policy_gradient import Done, lag_of, one_step, round_of
+from workbench.train.policy_gradient import Done, one_step, round_of
 from workbench.train.shipping import unpack
 from workbench.train.worker import Crew, Job, compare_start, export
 
@@ -142,7 +143,7 @@ class ScaledCrew(Crew):
     ) -> Rollouts:
         """Play a round, or take what was played of it before the driver died."""
         folder = self.pending / f"step-{step:08d}-{rounds}"
-        if folder.exists() and lag_of(kept := store.read(folder), policy) <= self.scale.asynchronous:
+        if folder.exists() and lag_of(kept := store.read(folder), policy.engine.version) <= self.scale.asynchronous:
             return kept
         shutil.rmtree(folder, ignore_errors=True)
         found, part = round_of(policy, env, plan, step, rounds, groups, seen), folder.with_name(f".{folder.name}.part")

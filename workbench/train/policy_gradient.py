@@ -22,9 +22,8 @@ from workbench.credit import Credit
 from workbench.envs.base import Environment
 from workbench.evidence import Evidence, collect, for_recipe
 from workbench.evidence.scoring import SampledLogprobs
-from workbench.losses import TruncatedPolicyLoss
-from workbench.measure import BOUNDS, alarms, credited, kept, played
-from workbench.objective import Objective
+from workbench.measure import BOUNDS, alarms, credited, kept, lag_of, played
+from workbench.objective import cap_of
 from workbench.policy.base import Policy, Settings
 from workbench.recipes import Recipe
 from workbench.rollout import play
@@ -45,7 +44,6 @@ from workbench.train.trees import parts_of
 from workbench.train.values import with_values
 
 __all__ = ["Done", "Learner", "Plan", "learn", "one_step", "start", "train", "with_evidence"]
-
 
 Player = Callable[[Policy, Environment, Plan, int, int, int, set[str]], Rollouts]
 """Where the rollouts of a round come from; arguments as of `round_of`."""
@@ -161,9 +159,9 @@ def one_step(
         if not recipe.refill or all(stays) or rounds == plan.refills:
             break
         live = used[stays] if any(stays) else Rollouts(())
-    row = {"step": step, "rate": plan.rate_at(step), "rounds": rounds + 1, "lag": lag_of(every, learner.policy)}
-    row |= played(every)
-    row |= credited(batch, credits["credit"])
+    row = {"step": step, "rate": plan.rate_at(step), "rounds": rounds + 1}
+    row["lag"] = lag_of(every, learner.policy.engine.version)
+    row |= played(every) | credited(batch, credits["credit"])
     with _timed(seconds, "learn"):
         row |= update(learner, recipe, plan, batch, credits)
     row["alarms"] = alarms(every, row, learner.dtype, exhausted)
@@ -214,17 +212,6 @@ def learn(learner: Learner, recipe: Recipe, plan: Plan, batch: Batch, credits: M
         **measure([p.seen for p in passes], batch, BOUNDS[learner.dtype].gap, cap_of(objective)),
         "padding": 1 - sum(p.real for p in parts) / max(sum(p.ids.numel() for p in parts), 1),
     }
-
-
-def lag_of(rollouts: Rollouts, policy: Policy) -> int:
-    """Return how many versions of the weights the oldest sampled turn is behind the policy: 0 where it just played."""
-    return max((policy.engine.version - turn.policy_version[0] for t in rollouts for turn in t.turns), default=0)
-
-
-def cap_of(objective: Objective) -> float | None:
-    """Return the cap of an objective's truncated correction; None where it has none."""
-    caps = [term.loss.cap for term in objective.terms if isinstance(term.loss, TruncatedPolicyLoss)]
-    return min(caps, default=None)
 
 
 # ----------------------------------------------------------------------------------------------- parts of a step
