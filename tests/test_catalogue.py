@@ -70,7 +70,6 @@ NOT_YET: set[str] = {
     "Shapley over turns",
     "Turn ablation",
     "UFO",
-    "VPR",
 }
 """Names of rows with recipes whose notebook is still to be written. It may only shrink."""
 

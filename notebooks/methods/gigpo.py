@@ -221,7 +221,7 @@ check.ex(check.made(episode=check.over_steps))
 # %% [markdown]
 # ## 9. Where to go on
 #
-# - [MatchTIR](matchtir.ipynb) compares turns at the same *place*.
+# - [MatchTIR](matchtir.ipynb) compares turns at the same *place*; [VPR](vpr.ipynb) asks an oracle.
 # - [IGPO](igpo.ipynb): turn credit where no state repeats, at the price of a probe.
 # - [All methods](../index.ipynb) on one set of rollouts, and the [glossary](../../tutorials/glossary.md) of what a
 #   training reports.

@@ -50,7 +50,8 @@ METHODS: tuple[Method, ...] = (
         CODE + " as text, not run"),
         "vpr_turns vpr_states", {
             "VPR/turn_norm": "judged:turn_norm", "VPR/turn_norm_padded": "judged:turn_norm", "VPR/state_group": "judged:state_group"},
-        ("unknown_policy(oracle_on_path, unknown)",)),
+        ("unknown_policy(oracle_on_path, unknown)",),
+        notebook="notebooks/methods/vpr.py"),
     _row(3, "SIOP", "evidence + recipe", "runs", Card(
         "Self-Induced Outcome Potential: Turn-Level Credit Assignment for Agents without Verifiers", 2026, "2605.04984",
         "without gold answers: the group's own answer clusters are the targets a turn moves towards",

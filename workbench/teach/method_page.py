@@ -238,19 +238,20 @@ def cost(rollouts: Rollouts, recipe: Recipe) -> Any:
 
 
 def promises(recipe: Recipe, batch: Batch) -> Any:
-    """Check the invariants that a recipe's row in the catalogue declares, beyond those all recipes keep."""
+    """Check the invariants that a recipe's row in the catalogue declares, beyond those all recipes keep.
+
+    Raises:
+        AssertionError: one does not hold on these rollouts; says which and where.
+    """
     declared = axioms.claimed(row_of(recipe).axioms, recipe.name)
     found = axioms.check(recipe, batch, declared)
-    lines = [[f"`{name}`", axioms.NAMED[name].says, _verdict(found[name])] for name in declared]
-    every = all(found[axiom.name].holds for axiom in axioms.COMMON)
-    common = f"The {len(axioms.COMMON)} that every recipe keeps hold here: {'yes' if every else 'no'}."
+    broken = {name: verdict.why for name, verdict in found.items() if not verdict.holds}
+    assert not broken, f"{recipe.name} breaks what it declares: {broken}"
+    lines = [[f"`{name}`", axioms.NAMED[name].says, "holds"] for name in declared]
+    common = f"The {len(axioms.COMMON)} that every recipe keeps hold here, too."
     if not lines:
         return markdown(f"It declares none of its own. {common}")
     return markdown(f"{table(['declares', 'that is', 'on these rollouts'], lines).data}\n\n{common}")
-
-
-def _verdict(found: axioms.Verdict) -> str:
-    return "holds" if found.holds else f"broken: {found.why}"
 
 
 def side_by_side(batch: Batch, *recipes: Recipe, trajectory: int = 0) -> Any:
