@@ -28,6 +28,7 @@ from workbench import store
 from workbench.runs import Run, lock, read_lines, read_text, sign, sync_path, write_bytes, write_json
 from workbench.seeds import seed_for
 from workbench.train import checkpoint
+from workbench.train.collector import older_objects_left_alone
 from workbench.train.keep import to_keep
 from workbench.train.plan import Learner, Plan, start
 from workbench.train.policy_gradient import Done, one_step
@@ -115,7 +116,8 @@ def work(path: Path, told_to_end: Callable[[], bool] = lambda: False, crew: Call
         say("starting", len(Run(path).metrics()))
         at_work = crew(prepare(path))
         try:
-            last = _work(at_work, say, told_to_end)
+            with older_objects_left_alone():
+                last = _work(at_work, say, told_to_end)
         except BaseException as error:
             at_work.close(error)
             raise
