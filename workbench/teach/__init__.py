@@ -1,6 +1,7 @@
 """Teaching: exercises that are checked by properties, predictions before a reveal, and both variants of a tutorial.
 
     lesson101       exercises of the tutorial "from one rollout by hand to GRPO"
+    lesson201       exercises of the tutorial "the stages, one by one"
     predict         a guess, before the number
     exercises       the reader's variant of a tutorial, made from its one source
 
