@@ -5,17 +5,13 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from workbench.evidence.base import Meter, Provider, Reads, Sees, Values
+from workbench.evidence.base import Meter, Reads, Sees, Values
 from workbench.evidence.contexts import Tokens
-from workbench.evidence.gold import GoldProbe
-from workbench.evidence.scoring import model_hash
-from workbench.policy.base import Policy
+from workbench.evidence.gold import OnGoldProbe
 from workbench.policy.token_tree import Range
-from workbench.rollouts import Rollouts
 from workbench.seeds import seed_for
 from workbench.trajectory import Group, RecordError, Trajectory
 
@@ -126,7 +122,7 @@ def pieces(trajectory: Trajectory) -> tuple[Tokens, list[Tokens]] | None:
 
 
 @dataclass(frozen=True)
-class ShapleyTurns(Provider):
+class ShapleyTurns(OnGoldProbe):
     """Share what reading the turns did for the gold answer among them: `shapley`, `shapley_error`.
 
         v(S) = exp(mean log p(gold answer | prompt, the turns in S in their order)),   phi_t as in `exact_shares`
@@ -145,7 +141,6 @@ class ShapleyTurns(Provider):
     Source: Shapley 1953; Castro, Gomez and Tejada 2009 for sampled orders.
     """
 
-    policy: Policy = field(metadata={"key": False})
     exact: int = 5
     orders: int = 16
     seed: int = 0
@@ -156,30 +151,6 @@ class ShapleyTurns(Provider):
     def __post_init__(self) -> None:
         if not 0 <= self.exact <= 12 or self.orders < 4 or self.orders % 2:
             raise ValueError(f"expected exact in 0 .. 12 and orders even, >= 4; got {self.exact}, {self.orders}")
-
-    @cached_property
-    def probe(self) -> GoldProbe:
-        """The gold-answer probe of the same policy."""
-        return GoldProbe(self.policy)
-
-    @property
-    def parameters(self) -> Mapping[str, Any]:
-        """The fields, and what a forced answer looks like."""
-        return {**super().parameters, "policy": self.policy.name, "form": self.probe.form}
-
-    @property
-    def model(self) -> str:
-        """Hash of the weights asked."""
-        return model_hash(self.policy)
-
-    @property
-    def policy_version(self) -> int:
-        """Version of the weights asked."""
-        return self.policy.engine.version
-
-    def check(self, rollouts: Rollouts) -> None:
-        """Refuse rollouts of which nothing can be probed; see `GoldProbe.check`."""
-        self.probe.check(rollouts)
 
     async def compute(self, group: Group, meter: Meter) -> Mapping[str, Values]:
         """Score the coalitions of each rollout together."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -207,3 +208,38 @@ def _mean(means: Sequence[float]) -> float:
 
 
 ALIASES: dict[str, Callable[[Sequence[float]], float]] = {"first": _first, "best": max, "mean": _mean}
+
+
+@dataclass(frozen=True)
+class OnGoldProbe(Provider):
+    """Base of providers that force the gold answer at places of their own.
+
+    Args:
+        policy: whose belief is asked.
+    """
+
+    policy: Policy = field(metadata={"key": False})
+
+    @cached_property
+    def probe(self) -> GoldProbe:
+        """The gold-answer probe of the same policy."""
+        return GoldProbe(self.policy)
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The fields, and what a forced answer looks like."""
+        return {**super().parameters, "policy": self.policy.name, "form": self.probe.form}
+
+    @property
+    def model(self) -> str:
+        """Hash of the weights asked."""
+        return model_hash(self.policy)
+
+    @property
+    def policy_version(self) -> int:
+        """Version of the weights asked."""
+        return self.policy.engine.version
+
+    def check(self, rollouts: Rollouts) -> None:
+        """Refuse rollouts of which nothing can be probed; see `GoldProbe.check`."""
+        self.probe.check(rollouts)

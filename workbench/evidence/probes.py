@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
-from workbench.evidence.base import Meter, Provider, Reads, Sees, Values
+from workbench.evidence.base import Meter, Reads, Sees, Values
 from workbench.evidence.contexts import Tokens, after_turn
-from workbench.evidence.gold import GoldProbe
-from workbench.evidence.scoring import model_hash
-from workbench.policy.base import Policy, Settings
+from workbench.evidence.gold import OnGoldProbe
+from workbench.policy.base import Settings
 from workbench.recipes.steps import Potential, probe_scores
 from workbench.rollouts import Rollouts
 from workbench.seeds import seed_for
@@ -21,7 +19,7 @@ from workbench.trajectory import Group
 
 
 @dataclass(frozen=True)
-class StepProbe(Provider):
+class StepProbe(OnGoldProbe):
     """Let the policy answer at once after each turn: `step_confidence`, and by the forced gold `step_accuracy`.
 
     Where the agent would write next, the beginning of an answer is forced; `count` short answers are sampled from there
@@ -42,7 +40,6 @@ class StepProbe(Provider):
     Differs: a step there ends at a blank line inside a thought; entropies there are of the 20 likeliest tokens.
     """
 
-    policy: Policy = field(metadata={"key": False})
     count: int = 5
     max_tokens: int = 10
     temperature: float = 0.6
@@ -51,30 +48,6 @@ class StepProbe(Provider):
     provides: ClassVar[Mapping[str, str]] = {"step_accuracy": "turn", "step_confidence": "turn"}
     sees: ClassVar[tuple[Sees, ...]] = ("gold",)
     reads: ClassVar[tuple[Reads, ...]] = ("tokens", "gold")
-
-    @cached_property
-    def probe(self) -> GoldProbe:
-        """The gold-answer probe of the same policy."""
-        return GoldProbe(self.policy)
-
-    @property
-    def parameters(self) -> Mapping[str, Any]:
-        """The fields, and what a forced answer looks like."""
-        return {**super().parameters, "policy": self.policy.name, "form": self.probe.form}
-
-    @property
-    def model(self) -> str:
-        """Hash of the weights asked."""
-        return model_hash(self.policy)
-
-    @property
-    def policy_version(self) -> int:
-        """Version of the weights asked."""
-        return self.policy.engine.version
-
-    def check(self, rollouts: Rollouts) -> None:
-        """Refuse rollouts of which nothing can be probed; see `GoldProbe.check`."""
-        self.probe.check(rollouts)
 
     async def compute(self, group: Group, meter: Meter) -> Mapping[str, Values]:
         """Ask after every turn of a group; equal places are asked once."""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import torch
 
-from workbench.evidence.base import Meter, Provider, Reads, Sees, Values
+from workbench.evidence.base import Meter, Reads, Sees, Values
 from workbench.evidence.contexts import Tokens
-from workbench.evidence.gold import GoldProbe
-from workbench.evidence.scoring import model_hash, score_sampled
-from workbench.policy.base import Policy
+from workbench.evidence.gold import OnGoldProbe
+from workbench.evidence.scoring import score_sampled
 from workbench.policy.token_tree import Range
 from workbench.recipes.steps import entropy_cuts, entropy_segments
 from workbench.rollouts import Rollouts, full_ids
@@ -44,7 +42,7 @@ def contexts(trajectory: Trajectory, rollouts: Rollouts) -> list[Tokens]:
 
 
 @dataclass(frozen=True)
-class SegmentProbe(Provider):
+class SegmentProbe(OnGoldProbe):
     """Cut a rollout's own tokens where they were uncertain and ask at each cut how likely the gold answer is.
 
         segment_gold_logprob        at the last token of each segment; its other tokens are unknown
@@ -65,7 +63,6 @@ class SegmentProbe(Provider):
     Source: GRPO-VPS, arXiv:2604.20659. Reconstruction: `least`, and that 4 is the number of cuts a segment.
     """
 
-    policy: Policy = field(metadata={"key": False})
     cuts: int = 4
     least: float = 0.5
     temperature: float = 1.0
@@ -79,30 +76,6 @@ class SegmentProbe(Provider):
     def __post_init__(self) -> None:
         if self.cuts < 1:
             raise ValueError(f"expected cuts >= 1, got {self.cuts}")
-
-    @cached_property
-    def probe(self) -> GoldProbe:
-        """The gold-answer probe of the same policy."""
-        return GoldProbe(self.policy)
-
-    @property
-    def parameters(self) -> Mapping[str, Any]:
-        """The fields, and what a forced answer looks like."""
-        return {**super().parameters, "policy": self.policy.name, "form": self.probe.form}
-
-    @property
-    def model(self) -> str:
-        """Hash of the weights asked."""
-        return model_hash(self.policy)
-
-    @property
-    def policy_version(self) -> int:
-        """Version of the weights asked."""
-        return self.policy.engine.version
-
-    def check(self, rollouts: Rollouts) -> None:
-        """Refuse rollouts of which nothing can be probed; see `GoldProbe.check`."""
-        self.probe.check(rollouts)
 
     def ends(self, entropy: torch.Tensor) -> list[int]:
         """Return the index of the last token of each segment."""
