@@ -66,7 +66,6 @@ NOT_YET: set[str] = {
     "Potential shaping",
     "Progress share",
     "RUDDER",
-    "SIOP",
     "Shapley over turns",
     "Turn ablation",
     "UFO",

@@ -60,7 +60,8 @@ METHODS: tuple[Method, ...] = (
             "SIOP/clusters": "siop:clusters", "SIOP/rewards": "siop:rewards",
             "SIOP/single_turn_rewards": "siop:single_turn_rewards", "SIOP/turn_advantages": "siop:turn_advantages"},
         ("independent_of_other_tasks", "siop: unknown_policy(answer_cluster, unknown)",
-            "siop_released: unknown_policy(answer_cluster, known)")),
+            "siop_released: unknown_policy(answer_cluster, known)"),
+        notebook="notebooks/methods/siop.py"),
     _row(4, "SCRIBE", "evidence + recipe", "planned", Card(
         "SCRIBE: Structured Mid-Level Supervision for Tool-Using Language Models", 2026, "2601.03555",
         "subgoals are routed to skill prototypes whose checklists a judge fills in",
