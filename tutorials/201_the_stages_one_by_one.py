@@ -26,7 +26,7 @@
 # Cells that begin with `predict` ask for a guess before the number: put yours in the place of `None`.
 
 # %% tags=["parameters"]
-SEED = 3
+SEED = 3  # of the rollouts; what is said of single ones below is said of this seed
 
 # %%
 import pandas as pd
@@ -65,8 +65,9 @@ from workbench.view import CreditMap, Recompute
 # %% [markdown]
 # ## 1. The rollouts
 #
-# In this world one of eight items is meant. A search for a clue lists the items that fit; the answer is the code of an
-# item. The player is `tiny`, a million parameters, at its shipped start. Four questions, five rollouts each.
+# In this world one of eight items is meant. A search narrows the list of those that fit; a search for "code" starts the
+# list anew; the answer is the code of an item. The player is `tiny`, a million parameters, at its shipped start. Four
+# questions, five rollouts each.
 
 # %%
 env = envs.load("facet", items=8, clues=2)
@@ -80,10 +81,12 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# One rollout stays with us to the end: the first of question 1. It is right, and it was lucky.
+# One rollout stays with us to the end: the longest right one of the question with most right answers. It was lucky.
 
 # %%
-one = rollouts.groups[1][0]
+group = max(rollouts.groups, key=lambda g: sum(t.outcome for t in g))
+one = max((t for t in group if t.outcome == 1), key=lambda t: len(t.turns))
+print(one.prompt[0].text)
 pd.DataFrame(
     [
         {
@@ -116,10 +119,15 @@ def by_turn(credit, rollout=one):
     return [x for x, i in zip(credit.tolist(), owner, strict=True) if i == n]
 
 
-def turns(**credits):
-    """A column a credit, a line a turn of our rollout."""
-    shown = {name: [("?" if x is None else f"{x:+.3f}") for x in by_turn(c)] for name, c in credits.items()}
-    return pd.DataFrame(shown, index=[f"turn {k}" for k in range(len(one.turns))])
+def number(x):
+    """A number with its sign; ? is unknown."""
+    return "?" if x is None else f"{x + 0.0:+.3f}"
+
+
+def turns(rollout=one, **credits):
+    """A column a credit, a line a turn of a rollout."""
+    shown = {name: [number(x) for x in by_turn(c, rollout)] for name, c in credits.items()}
+    return pd.DataFrame(shown, index=[f"turn {k}" for k in range(len(rollout.turns))])
 
 
 def maps(**credits):
@@ -149,8 +157,8 @@ maps(spread=copied, place=placed)
 #
 # ## 3. `center`: compared with whom
 #
-# `center(peers)` subtracts the mean of the peers. `task` are the rollouts of the same question. Of question 1's five,
-# two are right.
+# `center(peers)` subtracts the mean of the peers. `task` are the rollouts of the same question: ours is one of five,
+# two of them right.
 
 # %%
 centred = predict("Our rollout's credit after center(task)", None)
@@ -169,16 +177,14 @@ maps(center=compared, leave_one_out=others)
 # $G/(G-1)$, and unbiased: what it is compared with does not depend on what it did.
 #
 # **Who is alone?** Turns can be compared, too: with those at the same place (`task_and_turn`). Only one rollout of
-# question 1 reached a fifth turn.
+# our question reached a fifth turn. Here turns are compared by the chance that the best guess is right after them.
 
 # %%
-fifth = next(t for t in rollouts.groups[1] if len(t.turns) == 5)
-to_go = chain(read("oracle_posterior"), reward_to_go(1.0))
-lone = {}
-for rule in ("zero", "keep", "drop"):
-    credit = run(to_go, center(task_and_turn, singleton=rule))
-    lone[rule] = [("?" if x is None else f"{x:+.3f}") for x in by_turn(credit, fifth)]
-pd.DataFrame(lone, index=[f"turn {k}" for k in range(5)])
+longest = max(group, key=lambda t: len(t.turns))
+rules = ("zero", "keep", "drop")
+lone = {rule: run(read("oracle_posterior"), center(task_and_turn, singleton=rule)) for rule in rules}
+display(turns(longest, **lone))
+CreditMap(rollouts, longest.id, lone, scale=1.0)
 
 # %% [markdown]
 # The parameter `singleton` decides: nothing was compared, so 0; or the raw number passes; or the turn leaves the loss
@@ -232,15 +238,16 @@ display(wider.reveal(0 if by_turn(ddof0)[0] > by_turn(ddof1)[0] else 1, toleranc
 maps(center=compared, ddof1=ddof1)
 
 # %% [markdown]
-# What else moved? The questions. Divided by its spread, a question on which nearly all agree speaks louder:
+# What else moved? The questions. Divided by its spread, a question on which nearly all agree gains
+# most:
 
 # %%
 before = run(outcome, center(task), spread("turn"))
 largest = []
-for k, group in enumerate(rollouts.groups):
-    of = [max(abs(by_turn(c, t)[0]) for t in group) for c in (before, ddof1)]
-    right = sum(t.outcome for t in group)
-    largest.append({"question": k, "right": f"{right:g} of {len(group)}", "center": of[0], "center > scale": of[1]})
+for k, peers in enumerate(rollouts.groups):
+    of = [max(abs(by_turn(c, t)[0]) for t in peers) for c in (before, ddof1)]
+    right = sum(t.outcome for t in peers)
+    largest.append({"question": k, "right": f"{right:g} of {len(peers)}", "center": of[0], "center > scale": of[1]})
 pd.DataFrame(largest).set_index("question").round(3)
 
 # %% [markdown]
@@ -257,17 +264,20 @@ print(f"zscore(task) against center(task) > scale(task): largest difference {apa
 # %%
 bounded = run(outcome, zscore(task), clip(-1.0, 1.0), spread("turn"))
 touched = (bounded.values != ddof1.values).sum().item()
-sums = [sum(by_turn(c, t)[0] for t in rollouts.groups[1]) for c in (ddof1, bounded)]
+sums = [sum(by_turn(c, t)[0] for t in group) for c in (ddof1, bounded)]
 print(f"clip moved {touched} of {len(bounded)} turns")
-print(f"the five of question 1 sum to {sums[0]:+.3f} before, {sums[1]:+.3f} after: the bound broke the balance")
+print(f"our question's rollouts sum to {number(round(sums[0], 9))} before, to {number(sums[1])} after")
+maps(zscore=ddof1, clip=bounded)
 
 # %% [markdown]
+# The bound cut praise but not blame: the question's credit no longer sums to zero.
+#
 # ## 6. `reward_to_go`: time
 #
 # Put the outcome where it arrived, then let it flow back: $y_t = x_t + \gamma\, y_{t+1}$.
 
 # %%
-first = predict("gamma = 0.9, the outcome 1 arrives at the fourth turn. What does the first turn get?", None)
+first = predict(f"gamma = 0.9, the outcome 1 arrives at turn {len(one.turns) - 1}. What does turn 0 get?", None)
 
 # %%
 arrives = chain(outcome, place("turn"))
@@ -285,7 +295,7 @@ maps(gamma_09=far, gamma_05=near)
 # $\gamma\lambda$. Our value is what the world says of the best guess before the turn.
 
 # %%
-surprise = predict("lambda = 0: which turn gets nearly all of the credit? (0 to 3)", None)
+surprise = predict("lambda = 0: which turn gets nearly all of the credit? (0, 1, ...)", None)
 
 # %%
 known = "oracle_posterior_before"
@@ -312,11 +322,9 @@ print(f"largest difference: {max(abs(a - b) for a, b in zip(by_hand, by_turn(lon
 # %%
 tree = search.branch(rollouts, player, env, one.id, 1, 4, seed=SEED)
 grown = tree.batch()
-worth = {
-    how: chain(outcome, spread("turn"), backup(how))(None, grown).tolist()[: len(one.turns)] for how in ("mean", "max")
-}
+worth = {how: chain(outcome, spread("turn"), backup(how))(None, grown) for how in ("mean", "max")}
 print(f"outcomes: ours {tree[0].outcome:g}, the branches {[t.outcome for t in tree[1:]]}")
-pd.DataFrame(worth, index=[f"turn {k}" for k in range(len(one.turns))])
+CreditMap(tree, one.id, worth, scale=1.0)
 
 # %% [markdown]
 # The mean tells the first turn what it was worth, for the price of four more rollouts; the maximum believes the one
@@ -346,7 +354,7 @@ seen[at] = False
 gap = batch.with_column("oracle_posterior", "turn", column.values, seen)
 zeroed = torch.where(seen, column.values, torch.zeros(()))
 silent = batch.with_column("oracle_posterior", "turn", zeroed.to(torch.float64))
-blamed = predict("Somebody filled in 0. What does the first turn get? (its true gain is 0.075)", None)
+blamed = predict(f"Somebody filled in 0. What does turn 0 get? (its true gain is {by_turn(gain)[0]:.3f})", None)
 
 # %%
 kept, wrong = chain(surer)(None, gap), chain(surer)(None, silent)
@@ -361,16 +369,13 @@ maps(gap_kept=kept, filled_with_0=wrong)
 # A gap counts in no mean either. Filled, it moves every peer:
 
 # %%
-peers = {
+among = {
     name: chain(node, center(task_and_turn))(None, gap)
-    for name, node in (("gap kept", surer), ("filled", chain(surer, fill(0.0))))
+    for name, node in (("gap kept", surer), ("gain filled with 0", chain(surer, fill(0.0))))
 }
 pd.DataFrame(
-    {
-        name: [("?" if (x := by_turn(c, t)[0]) is None else f"{x:+.3f}") for t in rollouts.groups[1]]
-        for name, c in peers.items()
-    },
-    index=[f"first turn of rollout {i}" for i in range(5)],
+    {name: [number(by_turn(c, t)[0]) for t in group] for name, c in among.items()},
+    index=[f"first turn of rollout {i}" for i in range(len(group))],
 )
 
 # %% [markdown]
@@ -403,13 +408,13 @@ check.ex2(follows)
 # ## 10. `mix` and `count_before`: two voices
 #
 # Chains that end on one level can be added, each with a weight. Here the outcome's z-score, the gain, and a price for
-# every wasted turn before this one (`count_before`).
+# every earlier turn that, says the world, brought the answer no nearer (`count_before`).
 
 # %%
 voice = chain(outcome, zscore(task), spread("turn"))
 wasted = chain(read("oracle_on_path"), count_before(equals(0.0)))
 both, three = run(mix(voice, surer)), run(mix(voice, surer, wasted, weights=(1.0, 2.0, -0.1)))
-display(turns(outcome=ddof1, gain=gain, wasted_before=run(wasted), sum=both, weighted=three))
+display(turns(outcome=ddof1, gain=gain, idle_before=run(wasted), sum=both, weighted=three))
 maps(outcome=ddof1, weighted=three)
 
 # %% [markdown]
@@ -503,9 +508,22 @@ recipes.gigpo()
 # %%
 grpo, gigpo = recipes.grpo(kl=0.0), recipes.gigpo(reward=None)
 print(gigpo)
-said = gigpo.credit(batch, to="turn")
-display(turns(grpo=grpo.credit(batch, to="turn"), gigpo=said))
+single = predict("A state that was met once: what does its turn get beyond GRPO's number?", None)
+
+# %%
+said = {"grpo": grpo.credit(batch, to="turn"), "gigpo": gigpo.credit(batch, to="turn")}
+states = batch["state"].values.tolist()
+codes = [s for s, i in zip(states, batch.turn_trajectory.tolist(), strict=True) if batch.trajectories[i] == one.id]
+visits = [states.count(code) for code in codes]
+display(turns(**said).assign(state=[f"s{code}" for code in codes], visits_of_state=visits))
+beyond = [b - a for a, b, n in zip(*map(by_turn, said.values()), visits, strict=True) if n == 1]
+display(single.reveal(round(beyond[0], 3) if beyond else "no such turn here"))
 CreditMap(rollouts, one.id, [grpo, gigpo])
+
+# %% [markdown]
+# Two turns of ours stood in one state: the search for "code" had started the list anew. What followed them is compared
+# with what followed the others who stood there; the later one is nearer to the outcome, so it gets more. The first and
+# the last turn are praised most, and the last one was a guess: GiGPO sees outcomes, not knowledge. Section 7 did.
 
 # %% [markdown]
 # Every number on the way is there: `trace` runs the same chain and keeps what each stage gave.
