@@ -130,9 +130,9 @@ def turns(rollout=one, **credits):
     return pd.DataFrame(shown, index=[f"turn {k}" for k in range(len(rollout.turns))])
 
 
-def maps(**credits):
-    """The credit map of our rollout, all with one scale of colour."""
-    return CreditMap(rollouts, one.id, credits, scale=1.0)
+def maps(full=1.5, **credits):
+    """The credit map of our rollout; credit of `full` has full colour."""
+    return CreditMap(rollouts, one.id, credits, scale=full)
 
 
 # %% [markdown]
@@ -167,10 +167,10 @@ alone_out = predict("And with leave_one_out=True: against the mean of the other 
 # %%
 compared = run(outcome, center(task), spread("turn"))
 others = run(outcome, center(task, leave_one_out=True), spread("turn"))
-display(turns(plain=copied, center=compared, leave_one_out=others))
+display(turns(plain=copied, center=compared, others=others))
 display(centred.reveal(round(by_turn(compared)[0], 3), tolerance=0.001))
 display(alone_out.reveal(round(by_turn(others)[0], 3), tolerance=0.001))
-maps(center=compared, leave_one_out=others)
+maps(center=compared, others=others)
 
 # %% [markdown]
 # In its own mean, a rollout competes with itself. Leaving it out makes all credit larger by the same factor,
@@ -324,7 +324,7 @@ tree = search.branch(rollouts, player, env, one.id, 1, 4, seed=SEED)
 grown = tree.batch()
 worth = {how: chain(outcome, spread("turn"), backup(how))(None, grown) for how in ("mean", "max")}
 print(f"outcomes: ours {tree[0].outcome:g}, the branches {[t.outcome for t in tree[1:]]}")
-CreditMap(tree, one.id, worth, scale=1.0)
+CreditMap(tree, one.id, worth, scale=1.5)
 
 # %% [markdown]
 # The mean tells the first turn what it was worth, for the price of four more rollouts; the maximum believes the one
@@ -336,12 +336,13 @@ CreditMap(tree, one.id, worth, scale=1.0)
 # eight.
 
 # %%
-surer = delta("oracle_posterior", initial=1 / 8)
+prior = 1 / env.items
+surer = delta("oracle_posterior", initial=prior)
 gain = run(surer)
-print(
-    f"sum over the turns {sum(by_turn(gain)):.3f} = last {one.turns[-1].rewards['oracle_posterior']:.3f} - first 0.125"
-)
-turns(gain=gain)
+ends = one.turns[-1].rewards["oracle_posterior"]
+print(f"sum over the turns {sum(by_turn(gain)):.3f} = at the end {ends:.3f} - at the beginning {prior:.3f}")
+display(turns(gain=gain))
+maps(full=0.25, spread=ddof1, gain=gain)
 
 # %% [markdown]
 # **Unknown is not zero.** Suppose whoever says so gave no answer for our first turn. Twice: once the gap is kept, once
@@ -358,9 +359,9 @@ blamed = predict(f"Somebody filled in 0. What does turn 0 get? (its true gain is
 
 # %%
 kept, wrong = chain(surer)(None, gap), chain(surer)(None, silent)
-display(turns(true=gain, gap_kept=kept, filled_with_0=wrong))
+display(turns(true=gain, gap_kept=kept, filled=wrong))
 display(blamed.reveal(round(by_turn(wrong)[0], 3), tolerance=0.001))
-maps(gap_kept=kept, filled_with_0=wrong)
+maps(full=0.25, gap_kept=kept, filled=wrong)
 
 # %% [markdown]
 # With the gap kept, the turn has no credit (`?`), stays out of the loss, and the next known turn takes what both
@@ -523,14 +524,15 @@ CreditMap(rollouts, one.id, [grpo, gigpo])
 # %% [markdown]
 # Two turns of ours stood in one state: the search for "code" had started the list anew. What followed them is compared
 # with what followed the others who stood there; the later one is nearer to the outcome, so it gets more. The first and
-# the last turn are praised most, and the last one was a guess: GiGPO sees outcomes, not knowledge. Section 7 did.
+# the last turn are praised most, and the last one was a guess: GiGPO sees outcomes; section 7 was told what
+# could be known.
 
 # %% [markdown]
 # Every number on the way is there: `trace` runs the same chain and keeps what each stage gave.
 
 # %%
 pd.DataFrame(
-    [{"stage": "    " * s.depth + s.label, "level": s.credit.level, **s.credit.counts()} for s in gigpo.trace(batch)]
+    [{"stage": "· " * s.depth + s.label, "level": s.credit.level, **s.credit.counts()} for s in gigpo.trace(batch)]
 )
 
 # %% [markdown]
