@@ -54,6 +54,7 @@ index.ordered()
 # | Would one who knows the answer have done this, too? | PBSD |
 # | How sure was the policy of this turn? | AEM |
 # | Did this turn move the group towards what it ended up saying? | SIOP |
+# | Which try was right, and did the rollout repeat itself? | UFO |
 #
 # ## 3. One set of rollouts
 #
