@@ -226,3 +226,11 @@ def test_a_run_goes_on_where_it_may(tmp_path, monkeypatch):
     (change,) = scaled.config["changes"]
     assert change["scale"]["before"]["parameters"]["learners"] == 2
     assert scaled.config["scale"]["parameters"]["learners"] == 3
+
+
+def test_a_python_in_a_folder_with_spaces_is_spelled_for_the_shell():
+    """Ray writes the name into a line of bash; taken apart, no worker would ever start."""
+    from workbench.scale.cluster import _spelled
+
+    assert _spelled("/usr/bin/python3") is None
+    assert _spelled("/home/a b/.venv/bin/python") == {"py_executable": "'/home/a b/.venv/bin/python'"}

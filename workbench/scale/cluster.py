@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,6 +78,7 @@ def _start_here(scale: Scale, records: str) -> None:
                 include_dashboard=False,
                 object_store_memory=STORE_BYTES if cpu else None,
                 log_to_driver=False,  # errors come back as errors; the rest would be thousands of lines
+                runtime_env=_spelled(sys.executable),
                 _temp_dir=records,
             )
             return
@@ -84,6 +87,14 @@ def _start_here(scale: Scale, records: str) -> None:
             if not left or "timed out" not in str(error):
                 raise
             print(f"Ray did not start in time, once more: {error}", flush=True)
+
+
+def _spelled(python: str) -> dict[str, str] | None:
+    """Say how workers are started, where Python is in a folder whose name a shell would take apart.
+
+    Ray puts the name into a line of bash as it is; workers would then never start, and nobody be told.
+    """
+    return None if shlex.quote(python) == python else {"py_executable": shlex.quote(python)}
 
 
 def _keep_logs(records: Path, there: Path) -> None:
