@@ -406,7 +406,7 @@ def follows(reward, gamma):
 check.ex2(follows)
 
 # %% [markdown]
-# ## 10. `mix` and `count_before`: two voices
+# ## 10. `mix` and `count_before`: several voices
 #
 # Chains that end on one level can be added, each with a weight. Here the outcome's z-score, the gain, and a price for
 # every earlier turn that, says the world, brought the answer no nearer (`count_before`).

@@ -85,7 +85,8 @@ ex1 = Exercise(
 def _reward_rows(args: Args, got: Values, want: Values) -> Table:
     reward, gamma = args
     fits = isinstance(got, tuple) and len(got) == len(want)
-    rows, bad = [], set()
+    rows: list[tuple[str, ...]] = []
+    bad: set[int] = set()
     for i, row in enumerate(reward):
         at = 0
         for t, x in enumerate(row):
