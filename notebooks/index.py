@@ -55,6 +55,7 @@ index.ordered()
 # | How sure was the policy of this turn? | AEM |
 # | Did this turn move the group towards what it ended up saying? | SIOP |
 # | Which try was right, and did the rollout repeat itself? | UFO |
+# | How much closer did this reply bring the user, now and later? | MAPO |
 #
 # ## 3. One set of rollouts
 #

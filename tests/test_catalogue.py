@@ -59,7 +59,6 @@ NOT_YET: set[str] = {
     "ARTIST",
     "Bi-level GAE",
     "Hindsight credit",
-    "MAPO (MICA)",
     "MT-GRPO",
     "PPO, GAE over tokens",
     "PPO, GAE over turns",

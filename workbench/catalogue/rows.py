@@ -124,7 +124,8 @@ METHODS: tuple[Method, ...] = (
         "reading notes, a re-implementation by others", "spread convention, lone turns, discount"),
         "mapo", {"MAPO/from_distances": "judged:from_distances", "MAPO/from_rewards": "judged:from_rewards"},
         ("independent_of_other_tasks", "unknown_policy(state_distance, unknown)"),
-        missing="a model that judges the user's state: here a scripted user's state is known"),
+        missing="a model that judges the user's state: here a scripted user's state is known",
+        notebook="notebooks/methods/mapo.py"),
     _row(14, "DTRec", "evidence + search", "planned", Card(
         "DTRec", 2025, "2512.14036",
         "early steps aim at coarse targets, later ones at fine ones; three signs say when to stop",

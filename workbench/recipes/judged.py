@@ -14,7 +14,7 @@ from workbench.credit import (
     center,
     chain,
     constant,
-    delta,
+    difference,
     drop,
     mix,
     place,
@@ -126,7 +126,7 @@ def committed(reward: Tensor, state: Tensor) -> Tensor:
 
 def distance_drop(distance: str) -> Node:
     """r_t = distance before the turn - distance after it; the column NAME_start holds the distance at first."""
-    return mix(delta(distance, f"{distance}_start"), weights=(-1.0,))
+    return mix(chain(read(distance, "turn"), difference(f"{distance}_start")), weights=(-1.0,))
 
 
 def mapo_return(reward: Node, gamma: float, ddof: int, eps: float) -> Node:
@@ -171,7 +171,7 @@ def mapo(
     """
     one_of("mapo", "scope", scope, Scope)
     one_of("mapo", "source", source, Source)
-    reward = chain(read("turn_reward")) if distance is None else distance_drop(distance)
+    reward = chain(read("turn_reward", "turn")) if distance is None else distance_drop(distance)
     late = mapo_return(reward, gamma, ddof, eps)
     now = mapo_immediate(reward, gamma, ddof, eps, scope, source)
     credit = chain(mix(late, now, weights=(alpha, beta)), spread("token"))
