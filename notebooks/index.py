@@ -56,6 +56,7 @@ index.ordered()
 # | Did this turn move the group towards what it ended up saying? | SIOP |
 # | Which try was right, and did the rollout repeat itself? | UFO |
 # | How much closer did this reply bring the user, now and later? | MAPO |
+# | Was it right, in good form, and did its calls work? | ARTIST |
 #
 # ## 3. One set of rollouts
 #

@@ -56,7 +56,6 @@ def test_what_runs_is_here() -> None:
 
 NOTEBOOKS = Path("notebooks") / "methods"
 NOT_YET: set[str] = {
-    "ARTIST",
     "Bi-level GAE",
     "Hindsight credit",
     "MT-GRPO",

@@ -109,7 +109,8 @@ METHODS: tuple[Method, ...] = (
         "abstract and reading notes; no code", "sizes of the format terms, reward without calls, spread convention"),
         "artist artist_calls", {"ARTIST/math": "rules:math", "ARTIST/function_calling": "rules:function_calling"},
         ("independent_of_other_tasks", "artist: unknown_policy(outcome, unknown)",
-            "artist_calls: unknown_policy(call_match, unknown)", "zero_mean(task)")),
+            "artist_calls: unknown_policy(call_match, unknown)", "zero_mean(task)"),
+        notebook="notebooks/methods/artist.py"),
     _row(12, "AEM", "evidence + recipe", "runs", Card(
         "AEM: Adaptive Entropy Modulation for Multi-Turn Agentic Reinforcement Learning", 2026, "2605.00425",
         "responses the policy was sure of get more of the advantage, unsure ones less",
