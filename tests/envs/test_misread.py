@@ -7,14 +7,15 @@ import random
 import pytest
 
 from workbench import envs
+from workbench.envs import dialogue, toolbox
 from workbench.envs.demonstrate import imperfect_demonstration, spoiled_lookup
 from workbench.envs.facet import spoiled
-from workbench.envs.misread import MISREAD, misread, with_misreading
+from workbench.envs.misread import MISREAD, misread, misread_search, with_misreading
 
 
-def played(world, spoil, error_rate, rate, count=60):
+def played(world, spoil, error_rate, rate, count=60, habit=misread_search):
     env = envs.load(world)
-    choose = with_misreading(spoil, error_rate, rate)
+    choose = with_misreading(spoil, error_rate, rate, habit)
     tasks = env.tasks("train", count)
     return [imperfect_demonstration(env, task, random.Random(n), 1.0, choose) for n, task in enumerate(tasks)]
 
@@ -68,3 +69,33 @@ def test_shares_are_checked(error_rate, rate):
 
 def test_an_answer_is_never_misread():
     assert misread({"name": "answer", "arguments": {"text": "guard"}}) is None
+
+
+def test_who_puts_in_what_should_be_taken_out_fails_where_something_should_and_nowhere_else():
+    every = played("toolbox", toolbox.spoiled, 0.0, 1.0, habit=toolbox.add_for_take)
+    asked = {t.id: any(call["name"] == "take" for call in t.gold["calls"]) for t in every}
+    assert {t.outcome == 1.0 for t in every if not asked[t.id]} == {True}
+    hit = [t for t in every if asked[t.id]]
+    assert sum(t.outcome for t in hit) < 0.2 * len(hit)
+    assert {turn.action.calls[0].name for t in hit for turn in t.turns} <= {"count", "add", "answer"}
+
+
+def test_the_hasty_make_a_user_who_feels_bad_feel_worse():
+    every = played("dialogue", dialogue.any_reply, 0.0, 1.0, habit=dialogue.hasty)
+    turns = [turn for t in every for turn in t.turns if turn.extra["mistake"] == "misread"]
+    new = [turn for turn in turns if turn.extra["heard_as"] != "none"]  # words said before are not heard again
+    assert {turn.extra["heard_as"] for turn in new} == {"explain", "plan"}
+    worse = [turn.rewards["state_distance"] - turn.rewards["state_distance_before"] for turn in new]
+    assert min(worse) >= 0.0  # 0: who feels worst cannot feel worse
+    first = [turn for turn in new if turn.action.id == "turn0"]  # nobody begins there
+    assert first and all(turn.rewards["state_distance"] > turn.rewards["state_distance_before"] for turn in first)
+    assert 0.2 < sum(t.outcome for t in every) / len(every) < 0.8
+
+
+def test_a_strange_thing_is_a_call_that_fails():
+    every = played("toolbox", toolbox.spoiled, 0.4, 0.0)
+    replies = [
+        turn.observations[0].text for t in every for turn in t.turns if turn.extra["mistake"] and turn.observations
+    ]
+    failed = sum(text.startswith("error : there is no such thing") for text in replies)
+    assert 0.1 < failed / len(replies) < 0.6

@@ -13,6 +13,7 @@ from workbench.envs.comfort import (
     KINDS,
     PHRASES,
     WORST,
+    Kind,
     State,
     best_kind,
     distance,
@@ -200,11 +201,17 @@ class Dialogue:
 
     def best(self) -> Call:
         """Return a reply of the best kind in words not said yet."""
-        return self._call(best_kind(self.progress.state))
+        return self.reply_of(best_kind(self.progress.state))
+
+    def reply_of(self, kind: Kind) -> Call:
+        """Return a reply of a kind, in words not said yet as long as there are some."""
+        phrases = PHRASES[kind]
+        new = [phrase for phrase in phrases if phrase.lower() not in self.progress.said]
+        return {"name": "say", "arguments": {"text": (new or list(phrases))[0]}}
 
     def imperfect_demonstration(self, task: Task, rng: random.Random, error_rate: float) -> Trajectory:
         """Return a scripted play of a task, with replies of any kind, old words included, at that rate."""
-        return imperfect_demonstration(self, task, rng, error_rate, _any_reply)
+        return imperfect_demonstration(self, task, rng, error_rate, any_reply)
 
     @property
     def shots(self) -> list[Shot]:
@@ -212,11 +219,6 @@ class Dialogue:
         return [_shot(self.fresh(), task) for task in self.tasks("shots", 2, self.seed)]
 
     # -- small parts -----------------------------------------------------------------------------------------
-
-    def _call(self, kind: str) -> Call:
-        phrases: Sequence[str] = PHRASES[kind]  # type: ignore[index]
-        new = [phrase for phrase in phrases if phrase.lower() not in self.progress.said]
-        return {"name": "say", "arguments": {"text": (new or list(phrases))[0]}}
 
     def _reply(self, before: Progress, state: State, heard: str) -> str:
         if not heard:
@@ -255,7 +257,15 @@ def _state(task: Task) -> State:
     return State(*given)
 
 
-def _any_reply(env: Any, last: Call | None, rng: random.Random) -> tuple[str, Call]:
+def hasty(env: Any, best: Call) -> Call | None:
+    """Answer what a user asks while they feel too bad to hear it: a habit for `workbench.envs.misread`."""
+    feels, sees, acts = env.progress.state
+    if feels <= 1 or not (sees or acts):
+        return None
+    return env.reply_of("explain" if sees else "plan")  # type: ignore[no-any-return]
+
+
+def any_reply(env: Any, last: Call | None, rng: random.Random) -> tuple[str, Call]:
     """Make a mistake: any phrase of any kind, which may be a good one, or said before."""
     return "any", {"name": "say", "arguments": {"text": rng.choice(PHRASES[rng.choice(KINDS)])}}
 

@@ -7,6 +7,7 @@ teaches it to err where the habit applies, and only rarely shows it the way out.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 from workbench.envs.demonstrate import Spoil
@@ -14,6 +15,8 @@ from workbench.envs.oracle import Call
 
 MISREAD = {"guard": "owner", "twin": "friend", "maker": "owner"}
 """Word that is read wrongly -> word it is taken for."""
+Habit = Callable[[Any, Call], "Call | None"]
+"""From (world in its present state, its best call) to what is done by habit instead; None where the habit is silent."""
 
 
 def misread(call: Call) -> Call | None:
@@ -31,7 +34,12 @@ def misread(call: Call) -> Call | None:
     return {"name": "search", "arguments": {"query": f"{MISREAD[word]} {rest}"}}
 
 
-def with_misreading(spoil: Spoil, error_rate: float, rate: float) -> Spoil:
+def misread_search(env: Any, best: Call) -> Call | None:
+    """Misread the best search of a world, whatever state it is in: the habit of the worlds of facts."""
+    return misread(best)
+
+
+def with_misreading(spoil: Spoil, error_rate: float, rate: float, habit: Habit = misread_search) -> Spoil:
     """Return what to do in every turn: a random mistake, or the habit where it applies, or the best call.
 
     For `imperfect_demonstration(..., error_rate=1.0, spoil=...)`, which then leaves every turn to it.
@@ -39,7 +47,8 @@ def with_misreading(spoil: Spoil, error_rate: float, rate: float) -> Spoil:
     Args:
         spoil: makes a random mistake of the world.
         error_rate: share of turns that are such a mistake.
-        rate: share of the other turns with a word of `MISREAD` in their best call in which it is misread.
+        rate: share of the other turns in which the habit has something to say, and is followed.
+        habit: of the script; by default a word of `MISREAD` in the best search is misread.
 
     Raises:
         ValueError: a share is outside [0, 1].
@@ -51,7 +60,7 @@ def with_misreading(spoil: Spoil, error_rate: float, rate: float) -> Spoil:
         if rng.random() < error_rate:
             return spoil(env, last, rng)
         best = env.best()
-        wrong = misread(best)
+        wrong = habit(env, best)
         return ("misread", wrong) if wrong is not None and rng.random() < rate else ("", best)
 
     return choose

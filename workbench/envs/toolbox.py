@@ -226,7 +226,7 @@ class Toolbox(_Episode):
 
     def imperfect_demonstration(self, task: Task, rng: random.Random, error_rate: float) -> Trajectory:
         """Return a scripted play of a task: the gold trace, with calls of other numbers or things at that rate."""
-        return imperfect_demonstration(self, task, rng, error_rate, _spoiled)
+        return imperfect_demonstration(self, task, rng, error_rate, spoiled)
 
     @property
     def shots(self) -> list[Shot]:
@@ -292,10 +292,17 @@ def _same(a: Any, b: Any) -> bool:
     return str(a).lower().split() == str(b).lower().split()
 
 
-def _spoiled(env: Any, last: Call | None, rng: random.Random) -> tuple[str, Call]:
-    """Make a mistake: another thing, or another number."""
+def add_for_take(env: Any, best: Call) -> Call | None:
+    """Put in what should be taken out: a habit for `workbench.envs.misread`."""
+    return {**best, "name": "add"} if best["name"] == "take" else None
+
+
+def spoiled(env: Any, last: Call | None, rng: random.Random) -> tuple[str, Call]:
+    """Make a mistake: another thing (every other time any at all, so that the call fails), or another number."""
     best = env.best()
     (key, value), things = next(iter(best["arguments"].items())), list(env.progress.store)
+    if rng.random() < 0.5:
+        things = [f"{rng.choice(COLOURS)} {rng.choice(THINGS)}"]
     number = str(rng.randint(1, LARGEST))
     if best["name"] == "answer":
         return "answer", {"name": "answer", "arguments": {key: number}}

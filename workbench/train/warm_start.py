@@ -7,20 +7,29 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench import envs
+from workbench.envs import dialogue, toolbox
 from workbench.envs.base import Task
 from workbench.envs.demonstrate import imperfect_demonstration, spoiled_lookup
 from workbench.envs.facet import spoiled
-from workbench.envs.misread import with_misreading
+from workbench.envs.misread import Habit, misread_search, with_misreading
 from workbench.policy.renderers import PlainText
 from workbench.seeds import seed_for
 from workbench.trajectory import Example, Trajectory
 from workbench.transforms import imitate, with_tokens
 
 REASON = "warm start: imperfect demonstration"
-LENGTH = {"facet": "clues", "tictactoe": "opening", "sudoku": "empty", "dialogue": "worst"}
+LENGTH = {"facet": "clues", "tictactoe": "opening", "sudoku": "empty", "dialogue": "worst", "toolbox": "changes"}
 """The knob for the number of searches a question takes, where it is not called hops."""
-SPOIL = {"chain": spoiled_lookup, "known": spoiled_lookup, "facet": spoiled}
-"""What makes a random mistake, for worlds whose script can be given the habit of misreading."""
+SPOIL = {
+    "chain": spoiled_lookup,
+    "known": spoiled_lookup,
+    "facet": spoiled,
+    "toolbox": toolbox.spoiled,
+    "dialogue": dialogue.any_reply,
+}
+"""What makes a random mistake, for worlds whose script can be given a habit."""
+HABITS: Mapping[str, Habit] = {"toolbox": toolbox.add_for_take, "dialogue": dialogue.hasty}
+"""What the script does by habit, where it is not the misreading of a search."""
 
 
 def demonstrations(
@@ -43,7 +52,8 @@ def demonstrations(
         seed: of tasks and mistakes.
         hops: searches a question takes (in "facet": its clues); each value gets an equal part of the tasks. Short ones
             teach to copy an answer long before a chain of three is ever followed to its end.
-        misread: how often the script reads some words as others; see `workbench.envs.misread`.
+        misread: how often the script follows its habit where that applies: it reads some words as others (see
+            `workbench.envs.misread`), or what `HABITS` says.
         knobs: other knobs of the world.
 
     Raises:
@@ -69,7 +79,8 @@ def demonstrations(
 def _play(env: Any, task: Task, renderer: PlainText, error_rate: float, seed: int, misread: float) -> Trajectory:
     rng = random.Random(seed_for("demonstration", seed, task.id))
     if misread:
-        choose = with_misreading(SPOIL[task.id.partition("-")[0]], error_rate, misread)
+        world = task.id.partition("-")[0]
+        choose = with_misreading(SPOIL[world], error_rate, misread, HABITS.get(world, misread_search))
         played = imperfect_demonstration(env, task, rng, 1.0, choose)
     else:
         played = env.imperfect_demonstration(task, rng, error_rate)
