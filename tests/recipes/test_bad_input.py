@@ -82,6 +82,8 @@ DO_WITHOUT: dict[str, tuple[str, ...]] = {
     "mapo": ("state_distance_start",),  # later turns
     "mini_o3": ("truncated",),  # nobody was cut off
     "mini_o3_released": ("truncated",),
+    "mt_grpo": ("turn_reward",),  # the answer, for the outcome
+    "mt_grpo_released": ("turn_reward",),  # what is unknown counts as 0
     "potential_shaping": GOLD,  # turns that have a known one before them
     "rudder": ("return_pred_start", "outcome"),
     "siop": ("cluster_prob", "cluster_prob_start", "cluster_support"),  # the end of the reward; no support counts as 0
@@ -101,8 +103,9 @@ def test_what_a_recipe_can_do_without_is_on_the_list(name: str) -> None:
     assert sorted(able) == sorted(DO_WITHOUT.get(name, ()))
 
 
-ZERO = {"artist", "artist_calls", "dr_grpo", "grpo", "mt_grpo", "progress_share", "rloo", "igpo_released"}
+ZERO = {"artist", "artist_calls", "dr_grpo", "grpo", "progress_share", "rloo", "igpo_released"}
 ZERO |= {"a2tgpo", "a2tgpo_released", "dr_venus", "gigpo_released", "potential_shaping", "igpo_released_2025"}
+ZERO |= {"mt_grpo", "mt_grpo_released"}
 UNKNOWN = {"dapo", "vpr_states"}
 OWN = set(NAMES) - ZERO - UNKNOWN
 """What a rollout alone in its task gets: 0, nothing, or something of its own."""

@@ -37,6 +37,29 @@ def test_mt_grpo_adds_the_turn_and_the_outcome() -> None:
     assert turns(recipes.mt_grpo(weight=0.0), made) == pytest.approx([half] * 3 + [-half] * 2 + [0.0], abs=1e-5)
 
 
+def test_an_answer_without_a_reward_of_its_own_has_the_outcomes_term_alone() -> None:
+    half = math.sqrt(0.5)
+    made = batch(outcome=OUTCOME, turn_reward=("turn", [2.0, None, None, 0.0, None, None]))
+    found = turns(recipes.mt_grpo(), made)
+    assert [found[0], found[2], found[3], found[4]] == pytest.approx([2 * half, half, -2 * half, -half], abs=1e-5)
+    assert found[1] is None  # a call whose reward nobody knows
+
+
+def test_mt_grpo_as_released_pays_the_call_alone() -> None:
+    """Three rollouts of a task: call and answer, call and answer, answer at once."""
+    made = Batch.of_maps([0, 0, 1, 1, 2], ["g"] * 3).with_column("outcome", "trajectory", [1.0, 0.0, 1.0])
+    made = made.with_column("turn_reward", "turn", torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0]).double())
+    third, sixth = math.sqrt(1 / 3), math.sqrt(4 / 3)  # z of (a, b, a): +-1/sqrt(3) twice, twice as far once
+    # outcome (1, 0, 1); reward (0, 1, 0); both together (1, 1, 1)
+    additive = turns(recipes.mt_grpo_released(), made)
+    assert additive == pytest.approx([third - third, third, sixth - sixth, -sixth, 0.0], abs=1e-3)
+    twice = turns(recipes.mt_grpo_released(weight=2.0), made)
+    assert twice == pytest.approx([-third, third, sixth, -sixth, 0.0], abs=1e-3)
+    # r + gamma R with gamma 2: (2, 1, 2)
+    cumulative = turns(recipes.mt_grpo_released(estimate="cumulative", gamma=2.0), made)
+    assert cumulative == pytest.approx([third, third, -sixth, -sixth, third], abs=1e-3)
+
+
 def test_bilevel_gae_by_hand() -> None:
     made = batch(
         [0, 0, 1, 2, 3, 4, 5],

@@ -285,7 +285,7 @@ READY = [name for name in recipes.__all__ if inspect.isfunction(getattr(recipes,
 def test_every_recipe_takes_a_step(name):
     policy, env = chain()
     settings = {"reward": None} if name.startswith("gigpo") else {}  # the chain world gives no turn rewards
-    settings = {"reward": "match_reward"} if name == "mt_grpo" else settings
+    settings = {"reward": "match_reward"} if name.startswith("mt_grpo") else settings
     recipe = getattr(recipes, name)(**settings)
     before = weights_of(policy.engine.model).clone()
     with warnings.catch_warnings():

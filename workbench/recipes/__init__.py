@@ -19,7 +19,13 @@ from workbench.recipes.outcome import (
     rloo,
     rloo_released,
 )
-from workbench.recipes.relatives import bilevel_gae, mt_grpo, potential_shaping, progress_share
+from workbench.recipes.relatives import (
+    bilevel_gae,
+    mt_grpo,
+    mt_grpo_released,
+    potential_shaping,
+    progress_share,
+)
 from workbench.recipes.siop import siop, siop_released
 from workbench.recipes.steps import grpo_vps, spae
 from workbench.recipes.turns import gigpo, gigpo_released, matchtir, matchtir_released
@@ -55,6 +61,7 @@ __all__ = [
     "mini_o3",
     "mini_o3_released",
     "mt_grpo",
+    "mt_grpo_released",
     "pbsd",
     "potential_shaping",
     "ppo",

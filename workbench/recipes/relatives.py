@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from workbench.credit import (
     Chain,
     Node,
@@ -9,6 +11,8 @@ from workbench.credit import (
     center,
     chain,
     difference,
+    fill,
+    first,
     forget,
     gae,
     last,
@@ -20,8 +24,10 @@ from workbench.credit import (
     spread,
     task,
     task_and_turn,
+    total,
     zscore,
 )
+from workbench.credit.rules import one_of
 from workbench.losses import PolicyLoss, ValueLoss, token_mean, trajectory_mean
 from workbench.objective import Objective, Term, clipped
 from workbench.recipes.base import Recipe
@@ -39,13 +45,56 @@ def mt_grpo(weight: float = 1.0, reward: str = "turn_reward") -> Recipe:
 
     Needs: outcome, turn_reward (recorded by the world).
     Holds: a turn is credited for its own reward only, not for later ones: a step that pays off two turns on gets
-        nothing for it. A turn without peers has the outcome's term alone.
-    Source: arXiv:2505.11821 (MT-GRPO). Reconstruction: paper and code were not read; spread convention as in GRPO.
+        nothing for it. A turn without peers has the outcome's term alone, and so has the answer where it has no reward
+        of its own; another turn whose reward is unknown gets no credit.
+    Source: arXiv:2505.11821 (MT-GRPO), the abstract of its first version, and its released code, read as text.
+    Differs: the release knows one call and one answer (`mt_grpo_released`); more turns, each compared with the same
+        turn of its siblings, are the natural extension and not the authors'; spread convention as in GRPO.
     """
-    turn = chain(read(reward, "turn"), zscore(task_and_turn))
+    answer = mix(chain(read("outcome"), place("turn", "unknown")), weights=(0.0,))
+    own = mix(chain(read(reward, "turn"), zscore(task_and_turn)), answer, unknown="skip")
     outcome = chain(read("outcome"), zscore(task), spread("turn"))
-    credit = chain(mix(turn, outcome, weights=(weight, 1.0)), spread("token"))
+    credit = chain(mix(own, outcome, weights=(weight, 1.0)), spread("token"))
     return Recipe("mt_grpo", credit, clipped(0.2, aggregate=trajectory_mean))
+
+
+def mt_grpo_released(
+    weight: float = 1.0,
+    reward: str = "turn_reward",
+    estimate: Literal["additive", "cumulative"] = "additive",
+    gamma: float = 1.0,
+) -> Recipe:
+    """MT-GRPO as released: a rollout has one turn reward r, and it counts for the turn of the call alone.
+
+        additive:    A_0 = z(R) + weight z(r),    A_t = z(R) for t > 0;    a rollout of one turn: z(r + R)
+        cumulative:  A_0 = z(r + gamma R),        A_t = z(R) for t > 0;    a rollout of one turn: z(r + gamma R)
+
+    Args:
+        weight: of the turn's term (additive).
+        reward: column of turn rewards; r is their sum over the rollout, what is unknown counts as 0.
+        estimate: the release's "aae" or "cae".
+        gamma: weight of the outcome in the sum (cumulative).
+
+    Needs: outcome, turn_reward (recorded by the world).
+    Holds: all z-scores are over the rollouts of the task, with the spread of a sample; a lone rollout gets 0.
+    Source: SiliangZeng/Multi-Turn-RL-Agent, verifiers/trainers/mt_grpo_env_trainer.py @7860de6, read as text.
+    Differs: there the call is found as the first reply with a "<result>" and its tokens by where the mask flips; here
+        it is the first turn of a rollout of several. Its script allows one call; where more are made, later ones get
+        nothing of their own, there and here. Loss: the mean over all tokens, clip 0.2, no KL, as in its script.
+    """
+    one_of("mt_grpo_released", "estimate", estimate, Literal["additive", "cumulative"])
+    sums = chain(read(reward, "turn"), fill(0.0), total("trajectory"))
+    against = zscore(task, eps=1e-4)
+    outcome = chain(read("outcome"), against)
+    both = chain(mix(sums, read("outcome"), weights=(1.0, 1.0 if estimate == "additive" else gamma)), against)
+    call = mix(chain(sums, against), outcome, weights=(weight, 1.0)) if estimate == "additive" else both
+    turns = mix(
+        chain(call, spread("turn"), forget(~first()), forget(last())),
+        chain(outcome, spread("turn"), forget(first())),
+        chain(both, spread("turn"), forget(~first()), forget(~last())),
+        unknown="skip",
+    )
+    return Recipe("mt_grpo_released", chain(turns, spread("token")), clipped(0.2))
 
 
 def bilevel_gae(
