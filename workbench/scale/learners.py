@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from workbench.batch import Batch
 from workbench.credit import Credit
@@ -25,6 +26,7 @@ from workbench.train.optim import adamw
 from workbench.train.plan import Learner, Plan, made_ready
 from workbench.train.policy_gradient import learn
 from workbench.train.shipping import unpack
+from workbench.train.student import head_for
 
 RESTARTS = 3  # deaths of learners in one run of the driver that are mended; more is no accident
 LOOK_S = 2.0  # how often a waiting driver looks whether there are learners at all
@@ -36,13 +38,13 @@ def work_on_rank(config: dict[str, Any]) -> None:
     """Do what the post asks for until it asks to end; what Ray Train runs on every rank.
 
     Args:
-        config: "path" of the run, "post", "device".
+        config: "path" of the run, "post", "device", "guesses": is there a value head?
     """
     import ray
     import torch.distributed as dist
 
     post, device = config["post"], config["device"]
-    learner, step = learner_on_rank(Path(config["path"]), device)
+    learner, step = learner_on_rank(Path(config["path"]), device, config["guesses"])
     era = [ray.get(post.begin.remote(step)) if dist.get_rank() == 0 else None]
     dist.broadcast_object_list(era, device=torch.device(device))
     number, made = 0, Jobs(learner, Path(config["path"]))
@@ -59,8 +61,11 @@ def work_on_rank(config: dict[str, Any]) -> None:
         number += 1
 
 
-def learner_on_rank(path: Path, device: str) -> tuple[Learner, int]:
-    """Make the learner of this rank, as it was at the last checkpoint; return it and the steps done until then."""
+def learner_on_rank(path: Path, device: str, guesses: bool) -> tuple[Learner, int]:
+    """Make the learner of this rank, as it was at the last checkpoint; return it and the steps done until then.
+
+    Its value head, where it `guesses`, is whole on every rank: it is one row of numbers.
+    """
     import ray.train.torch
     import torch.distributed as dist
 
@@ -74,9 +79,10 @@ def learner_on_rank(path: Path, device: str) -> tuple[Learner, int]:
         torch.cuda.set_device(ray.train.torch.get_device())
     model = made_ready(policy, plan)
     model.to(device)
+    head = head_for(model, plan.value_trunk) if guesses else None
     sharing.shard(model, device, autocast)
-    optimiser = adamw(model, plan.betas, plan.weight_decay)
-    learner = Learner(policy, model, optimiser, autocast=autocast, ranks=sharing.Together(device))
+    optimiser = adamw(model, plan.betas, plan.weight_decay, head, plan.value_rate)
+    learner = Learner(policy, model, optimiser, head=head, autocast=autocast, ranks=sharing.Together(device))
     found = [newest_good(path / "checkpoints")[:2] if dist.get_rank() == 0 else None]
     dist.broadcast_object_list(found, device=torch.device(device))
     checkpoint, state = found[0]
@@ -98,6 +104,14 @@ class Jobs:
 
         batch, credits = ray.get(content)
         return learn(self.learner, self.recipe, self.plan, batch, credits)
+
+    def values(self, content: Any) -> Tensor:
+        """Return what the value head says of the state before each token of a batch."""
+        import ray
+
+        from workbench.scale.sharing import guessed
+
+        return guessed(self.learner, ray.get(content), self.plan)
 
     def weights(self, folder: str) -> None:
         """Write whole weights, adapters merged, into a folder."""
@@ -134,12 +148,13 @@ class Learners:
         path: of the run.
         scale: how many, and on what.
         storage: a folder for Ray Train's own records.
+        guesses: with a value head.
     """
 
-    def __init__(self, path: Path, scale: Scale, storage: Path):
+    def __init__(self, path: Path, scale: Scale, storage: Path, guesses: bool = False):
         import ray
 
-        self.path, self.scale, self.storage = path, scale, storage
+        self.path, self.scale, self.storage, self.guesses = path, scale, storage, guesses
         self.post = ray.remote(Post).options(num_cpus=0, max_concurrency=1000).remote()
         self.era, self.waited_s = 0, 0.0
         self.since: list[Any] = []  # batches since the last checkpoint: learned again if a learner dies
@@ -153,10 +168,11 @@ class Learners:
 
         cuda = self.scale.device == "cuda"
         needs = {"CPU": 1.0, "GPU": 1.0} if cuda else {"CPU": 1.0}
+        given = {"post": self.post, "device": self.scale.device, "guesses": self.guesses}
         try:
             TorchTrainer(
                 work_on_rank,
-                train_loop_config={"path": str(self.path.resolve()), "post": self.post, "device": self.scale.device},
+                train_loop_config={"path": str(self.path.resolve()), **given},
                 torch_config=TorchConfig(backend="nccl" if cuda else "gloo"),
                 scaling_config=ScalingConfig(num_workers=self.scale.learners, use_gpu=cuda, resources_per_worker=needs),
                 run_config=RunConfig(
@@ -183,6 +199,12 @@ class Learners:
         row = self.ask("learn", content)
         self.since.append(content)
         return row
+
+    def values(self, learner: Learner, batch: Batch, plan: Plan) -> Tensor:
+        """Return the values of states: a `Guess` of `workbench.train.values`, by the weights the learners have now."""
+        import ray
+
+        return self.ask("values", ray.put(batch))
 
     def save(self, folder: Path) -> dict[str, str]:
         """Have them write a checkpoint; return the sha256 of its files, which are on the disk."""

@@ -15,9 +15,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from workbench.batch import Batch
 from workbench.train.parts import Part
-from workbench.train.plan import Learner
+from workbench.train.plan import Learner, Plan
 from workbench.train.ranks import Ranks, whole
+from workbench.train.student import ValueHead
+from workbench.train.values import values_of
 
 Found = TypeVar("Found")
 
@@ -55,7 +58,7 @@ class Together(Ranks):
         """Return the parts of this rank, largest first."""
         return [parts[i] for i in self._dealt(parts)[self.rank]]
 
-    def keep_pace(self, parts: Sequence[Part], idle: Callable[[Part], None]) -> None:
+    def keep_pace(self, parts: Sequence[Part], idle: Callable[[Part], object]) -> None:
         """Pass over the smallest part, adding nothing, as often as others have more parts than this rank."""
         shares = self._dealt(parts)
         for _ in range(max(map(len, shares)) - len(shares[self.rank])):
@@ -63,6 +66,16 @@ class Together(Ranks):
 
     def _dealt(self, parts: Sequence[Part]) -> list[list[int]]:
         return dealt([_size(part) for part in parts], self.size)
+
+    def add_up(self, weights: Sequence[Tensor]) -> None:
+        """Sum the gradients of weights that every rank holds whole, such as a value head's, in place.
+
+        All ranks end with the same bits, so what they step with stays the same in all.
+        """
+        for p in [p for p in weights if not hasattr(p, "to_local")]:
+            if self.any(p.grad is not None):
+                p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+                dist.all_reduce(p.grad)
 
     def gather(self, found: list[Found]) -> list[Found]:
         """Return what all ranks found, in the order of ranks."""
@@ -160,20 +173,33 @@ def without_adapters(weights: Mapping[str, Tensor], scaling: Mapping[str, float]
     return {name.removeprefix("base_model.model.").replace(".base_layer.", "."): w for name, w in plain.items()}
 
 
+def guessed(learner: Learner, batch: Batch, plan: Plan) -> Tensor:
+    """Return the values [T] of a learner's head, on every rank all of them; see `workbench.train.values.values_of`."""
+    try:
+        return values_of(learner, batch, plan)
+    finally:
+        learner.model.reshard()  # no backward pass does it here; whole weights are not those that learn
+
+
 # --------------------------------------------------------------------------------------------- checkpoints
+
+
+def learned_by(model: Any, head: ValueHead | None = None) -> dict[str, torch.nn.Parameter]:
+    """Return the weights that learn, by name: those of the model that require a gradient, and the value head's."""
+    learned = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    return learned | {f"value_head.{n}": p for n, p in (head.named_parameters() if head is not None else ())}
 
 
 def tensors_of(learner: Learner) -> dict[str, Tensor]:
     """Return what a step changes, by name: weights that learn, and the optimiser's state of each."""
-    learned = {name: p for name, p in learner.model.named_parameters() if p.requires_grad}
-    state = learner.optimiser.state
+    learned, state = learned_by(learner.model, learner.head), learner.optimiser.state
     weights = {f"weights.{name}": p.detach() for name, p in learned.items()}
     moments = {f"optimiser.{n}.{k}": v for n, p in learned.items() for k, v in state.get(p, {}).items()}
     return {**weights, **moments}
 
 
 def save(folder: Path, learner: Learner) -> None:
-    """Write what a step changes; each rank writes its shards."""
+    """Write what a step changes; each rank writes its shards, the first what all of them hold whole."""
     import torch.distributed.checkpoint as dcp
 
     dcp.save(tensors_of(learner), checkpoint_id=str(folder))
@@ -184,18 +210,20 @@ def load(folder: Path, learner: Learner) -> None:
     import torch.distributed.checkpoint as dcp
 
     written = dcp.FileSystemReader(str(folder)).read_metadata().state_dict_metadata
-    for name, p in learner.model.named_parameters():
+    there = learner.optimiser.defaults["fused"]  # then AdamW counts its steps where the weights are
+    for name, p in learned_by(learner.model, learner.head).items():
         if f"optimiser.{name}.step" in written:
             moments = {key: torch.zeros_like(p.detach()) for key in ("exp_avg", "exp_avg_sq")}
-            learner.optimiser.state[p] = {"step": torch.zeros((), dtype=torch.float32), **moments}
+            step = torch.zeros((), dtype=torch.float32, device=p.device if there else "cpu")
+            learner.optimiser.state[p] = {"step": step, **moments}
     dcp.load(tensors_of(learner), checkpoint_id=str(folder))
 
 
-def load_weights(folder: Path, model: Any) -> None:
-    """Read the weights that learn into a whole model in this process alone."""
+def load_weights(folder: Path, model: Any, head: ValueHead | None = None) -> None:
+    """Read the weights that learn into a whole model, and its value head, in this process alone."""
     import torch.distributed.checkpoint as dcp
 
-    weights = {f"weights.{name}": p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    weights = {f"weights.{name}": p.detach() for name, p in learned_by(model, head).items()}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled")  # as it is meant to be here
         dcp.load(weights, checkpoint_id=str(folder), no_dist=True)

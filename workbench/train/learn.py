@@ -86,6 +86,7 @@ def accumulate(
         found.append((_without_graph(result), _seen(logprob, outputs, part, weights)))
     ranks.keep_pace(parts, lambda part: _add_nothing(model, part, temperature))
     ranks.agree(problem)
+    ranks.add_up(trainable)
     if by_term:
         _put(objective.gradient(by_term, torch.linalg.vector_norm, batch.step), trainable)
     _check_gradients(trainable, ranks, model, objective, batch, credits, weights, parts, temperature)

@@ -163,13 +163,22 @@ def start(policy: Policy, recipe: Recipe, plan: Plan, evidence: Sequence[Evidenc
         TypeError: the policy has no model in this process.
         NotImplementedError: the objective asks the model for what this loop cannot give.
     """
-    if lacking := set(recipe.objective.outputs) - {"entropy", "value"}:
-        raise NotImplementedError(f"{recipe.name}: no model here gives {sorted(lacking)} per token")
+    check_outputs(recipe)
     model = made_ready(policy, plan)
     head = head_for(model, plan.value_trunk) if guesses_values(recipe, evidence) else None
     optimiser = adamw(model, plan.betas, plan.weight_decay, head, plan.value_rate)
     reference = reference_of(policy, model) if holds_on(recipe, evidence) else None
     return Learner(policy, model, optimiser, reference, head, getattr(torch, plan.autocast) if plan.autocast else None)
+
+
+def check_outputs(recipe: Recipe) -> None:
+    """Refuse an objective that asks the model for what this loop cannot give.
+
+    Raises:
+        NotImplementedError: it does; says for what.
+    """
+    if lacking := set(recipe.objective.outputs) - {"entropy", "value"}:
+        raise NotImplementedError(f"{recipe.name}: no model here gives {sorted(lacking)} per token")
 
 
 def holds_on(recipe: Recipe, evidence: Sequence[Evidence] = ()) -> bool:

@@ -25,12 +25,21 @@ class Ranks:
         """Return the parts this process goes through."""
         return list(parts)
 
-    def keep_pace(self, parts: Sequence[Part], idle: Callable[[Part], None]) -> None:
+    def keep_pace(self, parts: Sequence[Part], idle: Callable[[Part], object]) -> None:
         """Make as many passes as the process with the most parts: a pass is a meeting of all where weights are shared.
 
         Args:
             parts: of the whole batch.
             idle: a pass over a part that adds nothing to the gradient.
+        """
+
+    def add_up(self, weights: Sequence[Tensor]) -> None:
+        """Sum over processes the gradients of weights that each of them holds whole.
+
+        Those of weights that are shared out are summed on the way back through the model, and are left as they are.
+
+        Args:
+            weights: that learn, in the same order in every process.
         """
 
     def gather(self, found: list[Found]) -> list[Found]:
