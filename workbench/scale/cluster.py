@@ -73,6 +73,7 @@ def _start_here(scale: Scale, records: str) -> None:
     for left in reversed(range(STARTS)):
         try:
             ray.init(
+                "local",  # without it Ray joins whatever `ray start` last started here
                 num_cpus=scale.learners + max(scale.rollouts, 1) + 2 if cpu else None,  # a count: nobody shall wait
                 num_gpus=0 if cpu else None,
                 include_dashboard=False,
