@@ -197,9 +197,9 @@ def test_a_finished_round_is_played_once_unless_it_has_grown_too_old(tmp_path, m
         settings = Settings(max_new_tokens=4)
         return play(policy, env, env.tasks("train", 1), size=2, step=step, settings=settings, progress=lambda *_: None)
 
-    monkeypatch.setattr(module, "round_of", now)
+    monkeypatch.setattr(module, "player_of", lambda recipe: now)
     crew = module.ScaledCrew.__new__(module.ScaledCrew)
-    crew.job, crew.scale, crew.ahead = SimpleNamespace(path=tmp_path), Scale(), None
+    crew.job, crew.scale, crew.ahead = SimpleNamespace(path=tmp_path, recipe=recipes.rloo()), Scale(), None
     first, again = (crew.round_of(player, world, Plan(), 0, 0, 1, set()) for _ in range(2))
     assert played == [(0, 0)] and [t.id for t in first] == [t.id for t in again]
     assert first[0].sequences == again[0].sequences and first[0].turns == again[0].turns

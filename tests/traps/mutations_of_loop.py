@@ -247,7 +247,7 @@ LOOP = [
         ),
         (
             "every refill plays the same tasks",
-            "train/policy_gradient.py",
+            "train/rounds.py",
             'seed_for("tasks", plan.seed, step, rounds)',
             'seed_for("tasks", plan.seed, step)',
         ),
@@ -256,7 +256,7 @@ LOOP = [
         "test_loop.py::test_no_rollout_took_a_turn",
         (
             "it is a step like any other",
-            "train/policy_gradient.py",
+            "train/rounds.py",
             "    if not seen and not any(t.has_tokens for t in found):\n",
             "    if False:\n",
         ),
@@ -376,7 +376,7 @@ LOOP = [
         "test_loop.py::test_a_step_is_a_function_of_its_number",
         (
             "every step has the same tasks",
-            "train/policy_gradient.py",
+            "train/rounds.py",
             'seed_for("tasks", plan.seed, step, rounds)',
             'seed_for("tasks", plan.seed, rounds)',
         ),

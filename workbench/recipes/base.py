@@ -15,6 +15,7 @@ from workbench.credit import Credit, Node, TraceStep, Work, average, column, dro
 from workbench.credit.core import Chain, _Arrived
 from workbench.credit.rules import ANY
 from workbench.objective import Objective
+from workbench.recipes.candidates import Candidates
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Recipe:
         objective: how credit becomes a loss.
         streams: further chains that end on tokens and that the objective names.
         refill: should a loop sample again (a bounded number of times) where whole groups were dropped?
+        candidates: has a loop try several actions in every state; None plays whole episodes. Credit does not look at
+            it: rollouts from anywhere will do.
 
     Raises:
         ValueError: a chain does not begin with a signal, does not end on tokens, or the objective names a stream
@@ -38,6 +41,7 @@ class Recipe:
     objective: Objective
     streams: Mapping[str, Node] = field(default_factory=dict)
     refill: bool = False
+    candidates: Candidates | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "streams", MappingProxyType(dict(self.streams)))
@@ -58,7 +62,7 @@ class Recipe:
         self.__dict__.update({**state, "streams": MappingProxyType(state["streams"])})
 
     def __hash__(self) -> int:
-        return hash((self.name, self.chain, tuple(self.streams.items()), self.objective))
+        return hash((self.name, self.chain, tuple(self.streams.items()), self.objective, self.candidates))
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -119,7 +123,8 @@ class Recipe:
 
     def __repr__(self) -> str:
         streams = "".join(f"\n  {name}: {node!r}" for name, node in self.streams.items())
-        return f"{self.name}\n  credit: {self.chain!r}{streams}\n  objective: {self.objective!r}"
+        rounds = f"\n  rounds: {self.candidates!r}" if self.candidates else ""
+        return f"{self.name}\n  credit: {self.chain!r}{streams}\n  objective: {self.objective!r}{rounds}"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return show.mimebundle(self)

@@ -16,6 +16,7 @@ from workbench.credit import (
     constant,
     difference,
     drop,
+    fill,
     mix,
     place,
     read,
@@ -31,6 +32,7 @@ from workbench.credit.rules import one_of
 from workbench.losses import trajectory_mean
 from workbench.objective import clipped
 from workbench.recipes.base import Recipe
+from workbench.recipes.candidates import Candidates, Ties
 from workbench.segments import seg_max
 
 Whiten = Literal["mean_then_batch_whiten", "group_whiten"]
@@ -38,12 +40,16 @@ Scope = Literal["group", "batch"]
 Source = Literal["reward", "return"]
 
 
-def verdict(oracle: str, bonus: float) -> Node:
-    """The oracle's value of each action, and at the last turn the outcome times a bonus."""
+def verdict(oracle: str, bonus: float, goes_on: bool = False) -> Node:
+    """The oracle's value of each action, and at the last turn the outcome times a bonus.
+
+    With `goes_on`, a trajectory whose outcome is unknown has no end of its own (another candidate went on): no bonus.
+    """
     value = chain(read(oracle, "turn"))
     if bonus == 0.0:
         return value
-    return mix(value, chain(read("outcome"), place("turn")), weights=(1.0, bonus))
+    end = chain(read("outcome"), place("turn"), *([fill(0.0)] if goes_on else []))
+    return mix(value, end, weights=(1.0, bonus))
 
 
 def vpr_turns(
@@ -74,6 +80,9 @@ def vpr_states(
     bonus: float = 0.0,
     eps: float = 1e-8,
     kl: float = 0.001,
+    candidates: int = 4,
+    ties: Ties = "first",
+    skip_at: float = 0.93,
 ) -> Recipe:
     """Compare what the oracle says of an action with the other actions tried in the same state.
 
@@ -83,20 +92,23 @@ def vpr_states(
         oracle, bonus, kl: as in `vpr_turns`.
         whiten: "group_whiten" for the first, "mean_then_batch_whiten" for the second.
         eps: added to the population spread.
+        candidates: actions a training tries in every state, the best of which is played on (`Candidates`); 0 plays
+            whole episodes, and the actions are those of rollouts that met in a state.
+        ties: which of the best is played: "first", as in the release's code, or "random", as in its documentation.
+        skip_at: no update where the candidates are equal in this share of the states.
 
     Needs: the oracle's column, state.
     Holds: a state all of whose actions are equal, or that was met once, is not in the loss.
     Source: thu-nics/VPR, gigpo/core_gigpo.py, the branch with state groups (read, not run).
-    Differs: the release draws four candidates a state and plays the best (`committed`); here the actions are those of
-        rollouts that met in a state. It skips an update where 93 % of the rewards are equal; here the batch is used.
     """
     one_of("vpr_states", "whiten", whiten, Whiten)
-    kept = chain(verdict(oracle, bonus), drop(constant(same_state), "equal in its state"))
+    kept = chain(verdict(oracle, bonus, candidates > 0), drop(constant(same_state), "equal in its state"))
     if whiten == "group_whiten":
         credit = chain(kept, zscore(same_state, ddof=0, eps=eps))
     else:
         credit = chain(kept, center(same_state), zscore(everything, ddof=0, eps=eps))
-    return Recipe("vpr_states", chain(credit, spread("token")), clipped(0.2, kl=kl))
+    rounds = Candidates(candidates, oracle, ties, skip_at) if candidates else None
+    return Recipe("vpr_states", chain(credit, spread("token")), clipped(0.2, kl=kl), candidates=rounds)
 
 
 def committed(reward: Tensor, state: Tensor) -> Tensor:

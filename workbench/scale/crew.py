@@ -39,7 +39,8 @@ from workbench.scale.players import Player, Players
 from workbench.seeds import seed_for
 from workbench.train import checkpoint
 from workbench.train.plan import Learner, Plan, guesses_values, holds_on, made_ready
-from workbench.train.policy_gradient import Done, one_step, round_of
+from workbench.train.policy_gradient import Done, one_step
+from workbench.train.rounds import player_of
 from workbench.train.shipping import unpack
 from workbench.train.worker import Crew, Job, compare_start, export
 
@@ -134,7 +135,7 @@ class ScaledCrew(Crew):
     def round_of(
         self, policy: Policy, env: Environment, plan: Plan, step: int, rounds: int, groups: int, seen: set[str]
     ) -> Rollouts:
-        """Return a round's rollouts: what was played ahead, or else `_played`; arguments as of the local `round_of`."""
+        """Return a round's rollouts: what was played ahead, or else `_played`; arguments as of the local one."""
         found = self.ahead.taken(step) if self.ahead and not rounds else None
         return found or self._played(policy, env, plan, step, rounds, groups, seen)
 
@@ -146,7 +147,8 @@ class ScaledCrew(Crew):
         if folder.exists() and lag_of(kept := store.read(folder), policy.engine.version) <= self.scale.asynchronous:
             return kept
         shutil.rmtree(folder, ignore_errors=True)
-        found, part = round_of(policy, env, plan, step, rounds, groups, seen), folder.with_name(f".{folder.name}.part")
+        play, part = player_of(self.job.recipe), folder.with_name(f".{folder.name}.part")
+        found = play(policy, env, plan, step, rounds, groups, seen)
         store.write(part, found, overwrite=True)
         part.replace(folder)
         return found

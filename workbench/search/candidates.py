@@ -12,13 +12,13 @@ import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
 from workbench._async import run as run_anywhere
 from workbench.envs.base import Environment, Task
 from workbench.policy.base import Policy, Settings
+from workbench.recipes.candidates import Ties
 from workbench.recipes.judged import committed
 from workbench.rollout.episode import (
     Episode,
@@ -34,8 +34,6 @@ from workbench.rollout.episode import (
 from workbench.rollouts import Rollouts
 from workbench.seeds import seed_for
 from workbench.trajectory import Prefix
-
-Ties = Literal["first", "random"]
 
 PLAYED = "candidate: played"
 NOT_PLAYED = "candidate: not played"
@@ -192,7 +190,10 @@ def choose(candidates: Sequence[Episode], choice: _Choice) -> Episode | None:
         failed = next((e.stop_reason for e in candidates if e.stop_reason.startswith("error")), "")
         if taken and not failed:
             known = sorted({name for e in taken for name in e.turns[-1].rewards})
-            raise ValueError(f"{candidates[0].id}: no turn has a number {choice.oracle!r}; this world records {known}")
+            raise ValueError(
+                f"{candidates[0].id}: no turn has a number {choice.oracle!r} to choose a candidate by; this world "
+                f"records {known}. Name one of these that judges actions (`oracle=`), or take a world with an oracle"
+            )
         return None
     values = torch.tensor([value for _, value in judged], dtype=torch.float64)
     first = int(committed(values, torch.zeros(len(judged), dtype=torch.int64))[0])

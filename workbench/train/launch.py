@@ -70,12 +70,15 @@ def launch(
         CannotShip: something cannot be taken to another process. No folder is made then.
         FileExistsError: the folder is there.
         NotImplementedError: the recipe asks for what only one process gives.
+        TypeError: the recipe tries candidates in every state, and the world cannot go back to one.
         ValueError: what `scale` asks for cannot be had, and says what is missing; there is no such dtype, or the policy
             is an object, which has its own.
     """
     from workbench.train.plan import Plan
+    from workbench.train.rounds import check_world
 
     plan = plan or Plan()
+    check_world(recipe, env)
     _check_dtype(dtype, policy)
     scale = _where(scale, recipe, env, policy, plan, evidence, dtype)
     packer = Packer()

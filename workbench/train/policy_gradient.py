@@ -24,11 +24,9 @@ from workbench.evidence import Evidence, collect, for_recipe
 from workbench.evidence.scoring import SampledLogprobs
 from workbench.measure import BOUNDS, alarms, credited, kept, lag_of, played
 from workbench.objective import cap_of
-from workbench.policy.base import Policy, Settings
+from workbench.policy.base import Policy
 from workbench.recipes import Recipe
-from workbench.rollout import play
 from workbench.rollouts import Rollouts
-from workbench.seeds import seed_for
 from workbench.train.checkpoint import save_head
 from workbench.train.collector import older_objects_left_alone
 from workbench.train.interrupt import after_step
@@ -39,14 +37,13 @@ from workbench.train.plan import Learner, Plan, start
 from workbench.train.ranks import own
 from workbench.train.record import Report, bar, open_log, save
 from workbench.train.reference import forget
+from workbench.train.rounds import Player, check_world, player_of, round_of
 from workbench.train.seen import mean_of, measure, timed
 from workbench.train.trees import parts_of
 from workbench.train.values import with_values
 
-__all__ = ["Done", "Learner", "Plan", "learn", "one_step", "start", "train", "with_evidence"]
+__all__ = ["Done", "Learner", "Plan", "learn", "one_step", "round_of", "start", "train", "with_evidence"]
 
-Player = Callable[[Policy, Environment, Plan, int, int, int, set[str]], Rollouts]
-"""Where the rollouts of a round come from; arguments as of `round_of`."""
 Update = Callable[[Learner, Recipe, Plan, Batch, Mapping[str, Credit]], dict[str, Any]]
 """Who learns; arguments as of `learn`."""
 
@@ -91,9 +88,11 @@ def train(
         (policy with the trained weights; metrics: one dict a step, see `workbench.train.glossary()`).
 
     Raises:
+        TypeError: the recipe tries candidates in every state, and the world cannot go back to one.
         FloatingPointError: a loss or gradient is not finite; names step and term. The weights are those of the last
             good step, and are saved if there is an `out`.
     """
+    check_world(recipe, env)
     learner, given = start(policy, recipe, plan, evidence or ()), tuple(evidence or ())
     report, close = (progress, lambda: None) if progress else bar(plan.steps, recipe.name)
     metrics: list[dict[str, Any]] = []
@@ -133,10 +132,10 @@ def one_step(
     Args:
         learner, env, recipe, plan, evidence: of the run.
         step: its number, from 0.
-        player: where the rollouts of a round come from; None plays them now (`round_of`).
+        player: where the rollouts of a round come from; None plays them now, as the recipe has it (`player_of`).
         update: who learns; None is this process (`learn`).
     """
-    player, update = player or round_of, update or learn
+    player, update = player or player_of(recipe), update or learn
     if learner.reference is not None:
         forget(learner.reference)  # what it kept of earlier steps would reach the last bits
     seconds = dict.fromkeys(("rollout", "evidence", "credit", "learn"), 0.0)
@@ -217,38 +216,6 @@ def learn(learner: Learner, recipe: Recipe, plan: Plan, batch: Batch, credits: M
 # ----------------------------------------------------------------------------------------------- parts of a step
 
 
-def round_of(
-    policy: Policy, env: Environment, plan: Plan, step: int, rounds: int, groups: int, seen: set[str]
-) -> Rollouts:
-    """Play the tasks of a round: a function of the weights and these numbers, and of nothing else.
-
-    Args:
-        step: of the run.
-        rounds: rounds of the step before this one; a recipe may ask for more where groups were dropped.
-        groups: tasks to draw.
-        seen: ids of tasks played in earlier rounds; they are not played again.
-    """
-    drawn = env.tasks("train", groups, seed_for("tasks", plan.seed, step, rounds) % 10**9)  # it stands in task ids
-    tasks = [task for task in drawn if task.id not in seen]
-    if not tasks and not seen:
-        raise ValueError(f"{type(env).__name__} has no tasks in its split 'train'")
-    settings = Settings(temperature=plan.temperature, max_new_tokens=plan.max_new_tokens)
-    found = play(
-        policy,
-        env,
-        tasks,
-        size=plan.size,
-        settings=settings,
-        seed=plan.seed,
-        step=step,
-        progress=_quiet,
-        gather_s=None,  # nothing may depend on which tool was faster
-    )
-    if not seen and not any(t.has_tokens for t in found):
-        raise RuntimeError(f"step {step}: no rollout took a single turn ({found[0].stop_reason}); mend the world")
-    return found
-
-
 def with_evidence(
     rollouts: Rollouts, learner: Learner, recipe: Recipe, plan: Plan, given: Sequence[Evidence] = ()
 ) -> Rollouts:
@@ -276,10 +243,6 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     began = time.perf_counter()
     yield
     seconds[name] += time.perf_counter() - began
-
-
-def _quiet(done: int, total: int, text: str) -> None:
-    """Show nothing: the bar of the training is enough."""
 
 
 def _short(value: float | None) -> str:

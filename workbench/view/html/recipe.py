@@ -31,7 +31,7 @@ def recipe(payload: dict[str, Any], budget: int = REPR_BYTES) -> Markup:
     needs = "needs " + ", ".join(payload["needs"]) if payload["needs"] else "needs nothing beside the rollouts"
     refill = "asks for other groups in place of dropped ones" if payload["refill"] else ""
     whole = frame(
-        heading(payload["name"], facts(needs, refill)),
+        heading(payload["name"], facts(needs, refill, _rounds(payload["candidates"]))),
         subheading("Credit"),
         node(payload["credit"]),
         *[part for name, tree in payload["streams"].items() for part in (subheading("Stream", name), node(tree))],
@@ -41,6 +41,13 @@ def recipe(payload: dict[str, Any], budget: int = REPR_BYTES) -> Markup:
     if size([whole]) <= budget:
         return whole
     return frame(heading(payload["name"], needs), el("pre", payload["formula"][:20_000], style=MONO))
+
+
+def _rounds(candidates: list[Any] | None) -> str:
+    if candidates is None:
+        return ""
+    count, oracle = candidates
+    return f"is trained on {count} candidates in every state, the best by {oracle} goes on"
 
 
 def node(tree: dict[str, Any]) -> Markup:

@@ -54,6 +54,7 @@ def recipe(r: Any) -> dict[str, Any]:
         "objective": objective(r.objective),
         "needs": list(r.needs),
         "refill": bool(r.refill),
+        "candidates": None if r.candidates is None else [r.candidates.count, r.candidates.oracle],
         "formula": repr(r),
     }
 
