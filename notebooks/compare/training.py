@@ -19,6 +19,9 @@
 # Everything measured here was measured before and is stored in `datasets/results/training`; the numbers in the text
 # are computed from those files when the notebook runs. The last section trains live for a few steps, and claims
 # nothing.
+#
+# This page compares seven methods, one of them in two forms. Every other method that was trained the same way is
+# beside GRPO on its own page: [notebooks/index](../index.ipynb).
 
 # %%
 from pathlib import Path
@@ -35,11 +38,11 @@ from workbench.view import CreditMap
 from workbench.view.curves import Curve, Panel, bundle
 
 RESULTS = Path("../../datasets/results/training")
-lines = sweep.read(RESULTS)
+lines = [line for line in sweep.read(RESULTS) if line["method"] in sweep.COMPARED and line["world"] in sweep.WORLDS]
 runs = compared.reported(lines)
 starts = {line["world"]: line for line in sweep.starts(RESULTS)}
 worlds = list(sweep.WORLDS)
-methods = {w: [m for m in sweep.METHODS if compared.of(runs, w, m)] for w in worlds}
+methods = {w: [m for m in sweep.COMPARED if compared.of(runs, w, m)] for w in worlds}
 
 # %% [markdown]
 # ## 1. Two worlds, and two starts with a habit
@@ -253,7 +256,8 @@ display(
 #
 # The same test tasks for all, each played once. The interval of a method is over its seeds; the difference from GRPO
 # is taken seed by seed, since seeds share tasks and test tasks. *Distinguishable* means: the paired t-test's p,
-# corrected for all methods of that world (Holm), is below 0.05. With so few seeds only large differences can be.
+# corrected for all methods of this page in that world (Holm), is below 0.05. With so few seeds only large differences
+# can be.
 
 
 # %%

@@ -14,8 +14,10 @@ from workbench.evidence import collect, for_recipe
 from workbench.policy import load
 from workbench.policy.base import Settings
 from workbench.rollout import play
-from workbench.train import compared, sweep
+from workbench.train import compared, sweep, sweep_methods
 from workbench.train.compared import against, holm, over_seeds, paired_p, stopping_edge, unit
+from workbench.train.plan import Plan, start
+from workbench.train.policy_gradient import one_step
 from workbench.train.sweep import RATES, SEEDS, TUNING_SEEDS, Job, Size, best_rate, jobs, keep, read
 from workbench.train.tally import Cell, habits, kinds, tally, together
 
@@ -68,12 +70,46 @@ def test_habits_by_hand(rollouts):
     assert 0 <= found["early"] <= 1
 
 
-@pytest.mark.parametrize("method", list(sweep.METHODS))
+VALUED = ("ppo", "ppo_turn", "bilevel_gae")
+
+
+@pytest.mark.parametrize("method", [name for name in sweep.METHODS if name not in VALUED])
 def test_every_method_finds_its_evidence(rollouts, method):
-    recipe = sweep.METHODS[method]
-    filled = collect(rollouts, for_recipe(recipe, rollouts, policy=load("tiny"), training=True))
+    recipe, player, env = sweep.METHODS[method], load("tiny"), sweep.world("chain")
+    had = collect(rollouts, sweep.given("chain", method, player, env))
+    filled = collect(had, for_recipe(recipe, had, policy=player, training=True))
     credits = recipe.credits(filled.batch())
     assert bool(credits["credit"].known.any())
+
+
+@pytest.mark.parametrize(
+    ("world", "method"),
+    [*(("chain", name) for name in VALUED), *((w, m) for w, own in sweep.OWN.items() for m in own.methods)],
+)
+def test_a_step_of_values_and_of_worlds_of_their_own_can_be_made(world, method):
+    env, recipe = sweep.world(world), sweep.recipes_of(world)[method]
+    plan = Plan(steps=1, groups=1, size=3, pack="tree")
+    done = one_step(start(sweep.start_of(world, env), recipe, plan), env, recipe, plan, 0)
+    assert bool(done.credits["credit"].known.any()) and done.metrics["outcome"] is not None
+
+
+def test_a_method_that_samples_again_has_no_more_rollouts_than_the_others():
+    plan, spent = Plan(steps=6, groups=2, size=4, refills=2), []
+    took = iter((8, 20, 12, 8))  # rollouts of each step: rounds of at most 8, some of them of one group
+    for step, here in sweep.steps_of(plan, sweep.METHODS["dapo"], spent):
+        assert step == len(spent) and here.refills <= plan.refills
+        most = 8 * (1 + here.refills)
+        assert most <= 48 - sum(row["rollouts"] for row in spent)
+        spent.append({"rollouts": min(next(took), most)})
+    assert [row["rollouts"] for row in spent] == [8, 20, 12, 8]
+    assert [step for step, _ in sweep.steps_of(plan, sweep.METHODS["grpo"], [])] == list(range(6))
+
+
+def test_its_curve_stands_where_its_steps_ended():
+    one = {"groups": 2, "size": 4, "steps": 4, "steps_seen": {"outcome": [0.25, 0.5], "rollouts": [12, 16]}}
+    (found,) = compared.curves([{**one, "world": "chain", "method": "dapo"}], "chain", "dapo", "outcome", window=1)
+    assert math.isnan(found[0]) and found[1:] == [0.25, 0.25, 0.5]
+    assert compared.rollouts_after(one) == [8, 16, 24, 32]
 
 
 # ----------------------------------------------------------------------------------------------------- statistics
@@ -164,16 +200,21 @@ def test_the_edge_of_stopping_compares_at_the_same_place():
 
 
 def test_jobs_give_each_method_the_same_budget_and_disjoint_seeds():
-    kept = [one for world in sweep.WORLDS for method in sweep.METHODS for one in tuned(method, RATES[1], world)]
+    kept = [one for world, method in sweep.wanted() for one in tuned(method, RATES[1], world)]
     every = list(jobs(kept))
     assert len(every) == len(set(every))
     assert not set(SEEDS) & set(TUNING_SEEDS) and len(SEEDS) >= 5 and len(RATES) == 3
-    for world in sweep.WORLDS:
-        for method in sweep.METHODS:
-            if (world, method) in sweep.LEFT_OUT:
-                continue
-            mine = [job for job in every if (job.world, job.method) == (world, method)]
-            assert len(mine) == len(RATES) * len(TUNING_SEEDS) + len(SEEDS)
+    assert {(job.world, job.method) for job in every} == set(sweep.pairs()) - set(sweep.LEFT_OUT)
+    for pair in sweep.wanted():
+        mine = [job for job in every if (job.world, job.method) == pair]
+        assert len(mine) == len(RATES) * len(TUNING_SEEDS) + len(SEEDS)
+
+
+def test_what_is_left_out_is_run_where_it_is_asked_for():
+    pair = next(iter(sweep.LEFT_OUT))
+    kept = tuned(pair[1], RATES[1], pair[0])
+    assert {(job.world, job.method) for job in jobs(kept, [pair])} == {pair}
+    assert set(sweep.LEFT_OUT) <= set(sweep.pairs()) and all(sweep.LEFT_OUT.values())
 
 
 def test_a_torn_line_is_cut_and_its_run_made_again(tmp_path):
@@ -186,7 +227,7 @@ def test_a_torn_line_is_cut_and_its_run_made_again(tmp_path):
 
 
 def test_the_same_job_twice_is_the_same_but_for_the_seconds(monkeypatch):
-    monkeypatch.setattr(sweep, "STARTS", {"chain": "tiny", "facet": "tiny"})
+    monkeypatch.setattr(sweep_methods, "STARTS", {"chain": "tiny", "facet": "tiny"})
     monkeypatch.setattr(sweep, "TESTS", 8)
     monkeypatch.setattr(sweep, "GREEDY_TESTS", 8)
     threads = torch.get_num_threads()

@@ -11,7 +11,7 @@ from workbench.envs.base import Environment
 from workbench.policy.base import Policy
 from workbench.recipes import Recipe
 from workbench.teach.method_page import markdown, table
-from workbench.train import compared, sweep
+from workbench.train import compared, sweep, sweep_cost
 from workbench.train.plan import Plan
 from workbench.train.policy_gradient import train
 from workbench.view.curves import Curve, Panel, bundle
@@ -22,7 +22,7 @@ FOLDER = Path("../../datasets/results/training")
 
 
 def beside_grpo(names: str | Sequence[str], folder: str | Path = FOLDER, base: str = "grpo") -> Any:
-    """Show the stored learning curves of a method beside GRPO's, and what was solved after training.
+    """Show the stored learning curves of a method beside GRPO's, what was solved after training, and what that says.
 
     Args:
         names: of the method in the stored runs (keys of `workbench.train.sweep.METHODS`); several forms of it.
@@ -30,42 +30,97 @@ def beside_grpo(names: str | Sequence[str], folder: str | Path = FOLDER, base: s
         base: beside whom.
 
     Returns:
-        a sentence with a table, below the curves that it displays; where there are no runs, a sentence that says so.
+        a table and a verdict in words, below the curves that it displays; where there are no runs, a sentence that says
+        so, and why.
     """
     from IPython.display import display
 
     runs = compared.reported(sweep.read(Path(folder)))
-    wanted = [names] if isinstance(names, str) else list(names)
-    there = [n for n in wanted if n in sweep.METHODS and any(compared.of(runs, w, n) for w in sweep.WORLDS)]
-    if not there:
-        return markdown(_nothing(wanted, runs))
-    shown = list(dict.fromkeys([*there, base]))
-    panels = [Panel(w, _curves(runs, w, shown)) for w in sweep.WORLDS]
+    asked = [names] if isinstance(names, str) else list(names)
+    worlds = [w for w in sweep.places() if any(compared.of(runs, w, n) for n in asked)]
+    costs = sweep_cost.read(Path(folder))
+    if not worlds:
+        return markdown("\n\n".join([_nothing(asked, runs), *_left_out(asked, costs, base)]))
+    shown = {w: [n for n in dict.fromkeys([*asked, base]) if compared.of(runs, w, n)] for w in worlds}
+    panels = [Panel(w, _curves(runs, w, shown[w])) for w in worlds]
     display(bundle(panels, "rollouts", "mean outcome of a step (mean of five)", True), raw=True)  # type: ignore[no-untyped-call]
     head = ["world", "method", "solved after training", "seeds", f"minus `{base}`", "corrected p", "told apart"]
-    lines = [_line(runs, w, n, base) for w in sweep.WORLDS for n in shown if compared.of(runs, w, n)]
-    return markdown(f"{table(head, lines).data}\n\n{_small_print(runs)}")
+    found = {w: {d.method: d for d in compared.against(runs, w, base)} for w in worlds}
+    lines = [_line(runs, w, n, found[w].get(n)) for w in worlds for n in shown[w]]
+    said = [_verdict(w, found[w][n], base) for w in worlds for n in shown[w] if n != base and n in found[w]]
+    told = ["\n".join(said), *_left_out(asked, costs, base), _small_print(runs, worlds, shown, costs, base)]
+    return markdown("\n\n".join([table(head, lines).data, *filter(None, told)]))
 
 
 def _nothing(wanted: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> str:
     there = ", ".join(f"`{name}`" for name in dict.fromkeys(line["method"] for line in runs))
     return (
-        f"**No stored runs of {', '.join(f'`{n}`' for n in wanted)} yet**, so there is no curve to show. The stored "
-        f"runs "
-        f"are of {there}; `{COMMAND}` makes them, and a method is compared once it is listed there "
-        "(`workbench/train/sweep.py`)."
+        f"**No stored runs of {', '.join(f'`{n}`' for n in wanted)}**, so there is no curve to show. The stored runs "
+        f"are of {there}; `{COMMAND}` makes them, and a method is compared once it is listed "
+        "(`workbench/train/sweep_methods.py`)."
     )
 
 
-def _small_print(runs: Sequence[Mapping[str, Any]]) -> str:
+def _left_out(asked: Sequence[str], costs: Sequence[Mapping[str, Any]], base: str) -> list[str]:
+    """Say of each world a method was left out of why that is, and what a step of it would cost."""
+    return [
+        f"Not run: `{method}` on {world}: {reason}.{_cost(world, method, costs, base)}"
+        for (world, method), reason in sweep.LEFT_OUT.items()
+        if method in asked
+    ]
+
+
+def _cost(world: str, method: str, costs: Sequence[Mapping[str, Any]], base: str) -> str:
+    """Return a sentence on what a step takes; "" where it was not measured."""
+    by = {line["method"]: line for line in costs if line["world"] == world}
+    if method not in by or base not in by or method == base:
+        return ""
+    times = by[method]["seconds"] / by[base]["seconds"]
+    calls = f", and its evidence {by[method]['calls']:,.0f} calls of a model" * bool(by[method]["calls"])
+    return f" On {world} a step of `{method}` takes {times:.1f} times as long as one of `{base}`{calls}."
+
+
+def _verdict(world: str, found: compared.Difference, base: str) -> str:
+    """Say in words whether a method beats another."""
+    if found.adjusted is None:
+        return f"- **{world}**: one seed of `{found.method}` says nothing."
+    so = f"**does not beat** `{base}` here: the two cannot be told apart"
+    if found.told:
+        so = f"**beats** `{base}`" if found.mean.mean > 0 else f"**does not beat** `{base}`: it is **worse**"
+    low, high = found.mean.low or 0.0, found.mean.high or 0.0
+    alone = "; alone that interval leaves 0 out, among so many methods that is not enough"
+    odd = alone if not found.told and (low > 0 or high < 0) else ""
+    points = f"{100 * found.mean.mean:+.0f} points of tasks solved [{100 * low:+.0f}, {100 * high:+.0f}]"
+    seeds = f"over {found.mean.seeds} seeds, corrected p {found.adjusted:.2g}"
+    return f"- **{world}**: `{found.method}` {so}: {points} {seeds}{odd}."
+
+
+def _small_print(
+    runs: Sequence[Mapping[str, Any]],
+    worlds: Sequence[str],
+    shown: Mapping[str, Sequence[str]],
+    costs: Sequence[Mapping[str, Any]],
+    base: str,
+) -> str:
     one = runs[0]
+    family = " and ".join(f"{len(compared.against(runs, w, base))} on {w}" for w in worlds)
+    every = [line for w in worlds for n in shown[w] for line in compared.of(runs, w, n)]
+    again = [line for line in every if "rollouts" in line["steps_seen"]]
+    steps = [len(line["steps_seen"]["rollouts"]) for line in again]
+    fewer = (
+        f" `{again[0]['method']}` samples again in place of groups it drops, out of the same rollouts, and so makes "
+        f"{min(steps)} to {max(steps)} steps."
+        if again
+        else ""
+    )
+    dear = "".join(_cost(w, n, costs, base) for w in worlds for n in shown[w])
     return (
-        f"Stored runs, made by `{COMMAND}`: {one['steps']} steps of {one['groups']} tasks x {one['size']} rollouts, "
-        f"a "
-        "policy of a million parameters, each method at the rate that did best on a tuning seed. Thick: mean over "
-        "seeds; band: its 95 % interval (Student's); thin: seeds. The difference is taken seed by seed; p is of the "
-        "paired t-test, corrected for all methods of the world (Holm). The whole comparison: "
-        "[notebooks/compare/training](../compare/training.ipynb)."
+        f"Stored runs, made by `{COMMAND}`: {one['steps']} steps of {one['groups']} tasks x {one['size']} rollouts, a "
+        "policy of a million parameters, each method at the rate that did best on a tuning seed; one update a step, so "
+        f"that ratios are 1 and no clip acts, and no KL term.{fewer} Thick: mean over seeds; band: its 95 % interval "
+        "(Student's); thin: seeds. The difference is taken seed by seed, its interval is not corrected; p is of the "
+        f"paired t-test, corrected for all methods stored there (Holm: {family}).{dear} How it was done, and seven "
+        "methods side by side: [notebooks/compare/training](../compare/training.ipynb)."
     )
 
 
@@ -84,10 +139,11 @@ def _curve(runs: Sequence[Mapping[str, Any]], world: str, name: str, look: int) 
     return Curve(name, x, [m.mean for m in means], low, high, found, look)  # type: ignore[arg-type]
 
 
-def _line(runs: Sequence[Mapping[str, Any]], world: str, name: str, base: str) -> list[object]:
+def _line(
+    runs: Sequence[Mapping[str, Any]], world: str, name: str, against: compared.Difference | None
+) -> list[object]:
     final = compared.final(runs, world, name)
     told: list[object] = [world, f"`{name}`", _share(final), final.seeds]
-    against = {d.method: d for d in compared.against(runs, world, base)}.get(name)  # type: ignore[arg-type]
     if against is None:
         return [*told, "", "", ""]
     p = "-" if against.adjusted is None else f"{against.adjusted:.2g}"

@@ -7,7 +7,9 @@ independent of each other, for they were all played by the same weights.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Literal, NamedTuple
 
 from workbench.train.sweep import SEEDS, best_rate
@@ -190,13 +192,24 @@ def smoothed(values: Sequence[float | None], window: int) -> list[float]:
 
 
 def curves(lines: Iterable[Line], world: str, method: str, name: str, window: int = 5) -> list[list[float]]:
-    """Return one smoothed curve a seed of a metric kept at every step."""
-    return [smoothed(line["steps_seen"][name], window) for line in of(lines, world, method)]
+    """Return one smoothed curve a seed of a metric kept at every step, at the places of `rollouts_after`."""
+    return [_on_grid(line, smoothed(line["steps_seen"][name], window)) for line in of(lines, world, method)]
 
 
 def rollouts_after(line: Line) -> list[int]:
-    """Return how many rollouts had been played after each step."""
+    """Return how many rollouts had been played after each step of a run that never samples again."""
     return [(step + 1) * line["groups"] * line["size"] for step in range(line["steps"])]
+
+
+def _on_grid(line: Line, values: Sequence[float]) -> list[float]:
+    """Return the value of the last step that was through at each place of `rollouts_after`; nan before the first.
+
+    A run that samples again (it says how many rollouts a step took) makes fewer steps of the same rollouts.
+    """
+    if "rollouts" not in line["steps_seen"]:
+        return list(values)
+    through = list(accumulate(line["steps_seen"]["rollouts"]))
+    return [[math.nan, *values][bisect_right(through, place)] for place in rollouts_after(line)]
 
 
 # ----------------------------------------------------------------------------------------- going on and stopping

@@ -2,7 +2,8 @@
 
 `python -m workbench.train.sweep --out datasets/results/training` makes what is missing there and can be stopped at any
 time: a run is written once it is done. First each method's three rates are tried on a tuning seed; then each is run
-on five other seeds at the rate that solved most tuning tasks. What is made of them: `workbench.train.compared`.
+on five other seeds at the rate that solved most tuning tasks. Which methods in which worlds: `sweep_methods`; what is
+made of the runs: `compared`; what a step of each costs: `sweep_cost`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any
 
 import torch
 
-from workbench import envs, policy, recipes, store
+from workbench import store
 from workbench.envs.base import Environment
 from workbench.envs.misread import MISREAD
 from workbench.evidence import collect, for_recipe
@@ -32,28 +33,30 @@ from workbench.rollout import play
 from workbench.rollouts import Rollouts
 from workbench.train.plan import Plan, start
 from workbench.train.policy_gradient import Done, one_step
+from workbench.train.sweep_methods import (
+    COMPARED,
+    LEFT_OUT,
+    METHODS,
+    OWN,
+    STARTS,
+    TOO_DEAR,
+    WORLDS,
+    given,
+    pairs,
+    places,
+    recipes_of,
+    start_of,
+    wanted,
+    world,
+)
 from workbench.train.tally import Cell, habits, tally, together
+
+__all__ = ["COMPARED", "LEFT_OUT", "METHODS", "OWN", "STARTS", "TOO_DEAR", "WORLDS", "Job", "Size", "given", "jobs"]
+__all__ += ["pairs", "places", "read", "recipes_of", "run", "start_of", "wanted", "world"]
 
 RATES = (7e-5, 2e-4, 6e-4)
 TUNING_SEEDS = (100,)
 SEEDS = (1, 2, 3, 4, 5)
-WORLDS: Mapping[str, Mapping[str, Any]] = {"chain": {"hops": 3}, "facet": {"items": 8, "clues": 2}}
-"""The worlds and their knobs: belief moves at the last search in the one, at every turn in the other."""
-STARTS = {"chain": "tiny@chain-misread", "facet": "tiny@facet"}
-METHODS: Mapping[str, Recipe] = {
-    "reinforce": recipes.reinforce(),
-    "grpo": recipes.grpo(kl=0.0),
-    "rloo": recipes.rloo(),
-    "matchtir": recipes.matchtir(),
-    "igpo": recipes.igpo(),
-    "a2tgpo": recipes.a2tgpo(),
-    "gigpo": recipes.gigpo(reward=None),
-    "igpo_separate": recipes.igpo(gain="logprob", norm="separate"),
-}
-"""No KL term in any. GiGPO's turn reward is the outcome at the last turn: these worlds give no other. IGPO comes twice:
-the paper's joint pool, and separate pools with gains of log-probability."""
-LEFT_OUT = (("chain", "igpo_separate"),)
-"""The second form of IGPO is there for the question whether it stops early where belief moves at every turn."""
 BLOCK = 8
 """Steps whose turns are counted together."""
 TESTS, GREEDY_TESTS = 192, 64
@@ -65,7 +68,7 @@ class Job:
     """One run.
 
     Args:
-        world, method: of `STARTS` and `METHODS`.
+        world, method: of `sweep_methods.places` and `recipes_of`.
         rate: learning rate.
         seed: of tasks and samples; one of `TUNING_SEEDS` is used to choose the rate and for nothing else.
     """
@@ -78,7 +81,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Size:
-    """How large every run is: `groups` tasks a step, `size` rollouts of each, `steps` steps."""
+    """How large every run is: `groups` tasks a step, `size` rollouts of each, `steps` steps.
+
+    A method that samples again (DAPO) has no more rollouts than the others, and so makes fewer steps.
+    """
 
     groups: int = 4
     size: int = 8
@@ -101,22 +107,24 @@ def run(job: Job, how: Size = Size(), maps: Path | None = None) -> dict[str, Any
         `steps_seen` (a list a metric), `turns_seen` (cells by block of steps), seconds, commit, versions.
     """
     began = time.perf_counter()
-    env, player, recipe = world(job.world), policy.load(STARTS[job.world]), METHODS[job.method]
+    env = world(job.world)
+    player, recipe = start_of(job.world, env), recipes_of(job.world)[job.method]
     plan = Plan(steps=how.steps, groups=how.groups, size=how.size, rate=job.rate, seed=job.seed, pack="tree")
-    learner = start(player, recipe, plan)
+    evidence, counted = given(job.world, job.method, player, env), job.world in WORLDS
+    learner = start(player, recipe, plan, evidence)
     rows, cells = [], []
-    for step in range(how.steps):
-        done = one_step(learner, env, recipe, plan, step)
-        rows.append(_row(done))
-        cells.append(tally(done.used, done.used.batch(step), done.credits["credit"]))
+    for step, here in steps_of(plan, recipe, rows):
+        done = one_step(learner, env, recipe, here, step, evidence)
+        rows.append(_row(done, counted, recipe.refill))
+        cells.append(tally(done.used, done.used.batch(step), done.credits["credit"]) if counted else [])
     seconds = time.perf_counter() - began
     tests = 1000 if job.seed in TUNING_SEEDS else 0
     found = {"success": success(player, env, TESTS, tests)}
     if job.seed in SEEDS:
         found["greedy"] = success(player, env, GREEDY_TESTS, tests, 0.0)
-    if maps is not None:
+    if maps is not None and job.method in COMPARED and counted:
         store.write(maps / f"{job.world}-{job.method}", fixed_group(player, env, job.method), overwrite=True)
-    blocks = [_plain(together(cells[at : at + BLOCK])) for at in range(0, how.steps, BLOCK)]
+    blocks = [_plain(together(cells[at : at + BLOCK])) for at in range(0, len(cells), BLOCK) if counted]
     columns = {name: [_short(row[name]) for row in rows] for name in rows[0]}
     told = {
         **asdict(job),
@@ -128,9 +136,23 @@ def run(job: Job, how: Size = Size(), maps: Path | None = None) -> dict[str, Any
     return {**told, "seconds": round(seconds, 1), **surroundings()}
 
 
-def world(name: str) -> Environment:
-    """Return a world of the comparison."""
-    return envs.load(name, **WORLDS[name])
+def steps_of(plan: Plan, recipe: Recipe, rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Plan]]:
+    """Yield the steps of a run, each with the plan it is made by, as long as there are rollouts left for it.
+
+    Args:
+        plan: of the run; `steps` of its batches are all the rollouts there are.
+        recipe: one that samples again does so only as often as the rest allows.
+        rows: what was made so far, looked at before each step.
+    """
+    batch = plan.groups * plan.size
+    for step in range(plan.steps):
+        if not recipe.refill:
+            yield step, plan
+            continue
+        rounds = plan.steps - -(-sum(row["rollouts"] for row in rows) // batch)
+        if rounds < 1:
+            return
+        yield step, replace(plan, refills=min(plan.refills, rounds - 1))
 
 
 def success(player: Policy, env: Environment, count: int, seed: int, temperature: float = 1.0) -> list[int]:
@@ -145,20 +167,22 @@ def fixed_group(player: Policy, env: Environment, run: str, size: int = 4) -> Ro
     """Play the task that is the same for all policies of a world: the first in which one word is misread.
 
     Returns:
-        rollouts with the evidence of all methods; beliefs are those of `player`.
+        rollouts with the evidence of the methods in `COMPARED`; beliefs are those of `player`.
     """
     task = next(t for t in env.tasks("test", 50, 2000) if sum(word in t.question.split() for word in MISREAD) == 1)
     settings = Settings(max_new_tokens=Plan.max_new_tokens)
     played = play(player, env, [task], size=size, settings=settings, seed=0, run=run, gather_s=None, progress=_quiet)
-    return collect(played, for_recipe(list(METHODS.values()), played, policy=player))
+    return collect(played, for_recipe([METHODS[name] for name in COMPARED], played, policy=player))
 
 
 def untrained(name: str, maps: Path) -> dict[str, Any]:
-    """Return what the warm start of a world solves of the tasks others are tested on; keep its fixed group."""
-    env, player = world(name), policy.load(STARTS[name])
-    store.write(maps / f"{name}-start", fixed_group(player, env, "start"), overwrite=True)
+    """Return what the start of a world solves of the test tasks; keep its fixed group, if it has one."""
+    env = world(name)
+    player = start_of(name, env)
+    if name in WORLDS:
+        store.write(maps / f"{name}-start", fixed_group(player, env, "start"), overwrite=True)
     found = {"success": success(player, env, TESTS, 0), "greedy": success(player, env, GREEDY_TESTS, 0, 0.0)}
-    return {"world": name, "method": "start", "policy": STARTS[name], **found, **surroundings()}
+    return {"world": name, "method": "start", "policy": player.name, **found, **surroundings()}
 
 
 def surroundings() -> dict[str, Any]:
@@ -181,11 +205,12 @@ def _git(*words: str) -> str | None:
     return found.stdout.strip() if found.returncode == 0 else None
 
 
-def _row(done: Done) -> dict[str, Any]:
-    """Return what is kept of a step's metrics."""
+def _row(done: Done, counted: bool, again: bool) -> dict[str, Any]:
+    """Return what is kept of a step: habits where turns can be counted, rollouts where a step may sample again."""
     causes = done.metrics["collapse_causes"]
     every = {f"groups_{name.replace(' ', '_')}": causes.get(name, 0) for name in ("all solved", "all failed")}
-    return {**{name: done.metrics[name] for name in KEPT}, **every, **habits(done.played)}
+    kept = {**{name: done.metrics[name] for name in KEPT}, **every}
+    return kept | (dict(habits(done.played)) if counted else {}) | ({"rollouts": len(done.played)} if again else {})
 
 
 def _plain(cells: Sequence[Cell]) -> list[list[Any]]:
@@ -204,17 +229,19 @@ def _quiet(done: int, total: int, text: str) -> None:
 # ------------------------------------------------------------------------------------------------------ all runs
 
 
-def jobs(kept: Sequence[Mapping[str, Any]]) -> Iterator[Job]:
+def jobs(kept: Sequence[Mapping[str, Any]], chosen: Iterable[tuple[str, str]] | None = None) -> Iterator[Job]:
     """Yield every run in order, worlds and methods in turn, so that a stop leaves a balanced table.
 
-    `kept` is looked at when the tuning is through: the rates of the reported runs depend on it.
+    Args:
+        kept: what is there; looked at when the tuning is through: the rates of the reported runs depend on it.
+        chosen: pairs of a world and a method; None is all that are not left out.
     """
-    pairs = [(name, method) for method in METHODS for name in WORLDS if (name, method) not in LEFT_OUT]
+    these = wanted() if chosen is None else list(chosen)
     for seed in TUNING_SEEDS:
         for rate in reversed(RATES):
-            yield from (Job(name, method, rate, seed) for name, method in pairs)
+            yield from (Job(name, method, rate, seed) for name, method in these)
     for seed in SEEDS:
-        for name, method in pairs:
+        for name, method in these:
             yield Job(name, method, best_rate(kept, name, method), seed)
 
 
@@ -262,11 +289,21 @@ def keep(folder: Path, line: Mapping[str, Any]) -> None:
         os.fsync(out.fileno())
 
 
+def _keep_starts(out: Path, names: Sequence[str]) -> None:
+    """Add the starts of these worlds to `starts.json` where they are missing."""
+    file = out / "starts.json"
+    known = starts(out) if file.exists() else []
+    new = [untrained(name, out / "maps") for name in names if name not in [one["world"] for one in known]]
+    if new:
+        file.write_text(json.dumps([*known, *new], indent=1) + "\n", "utf-8")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the runs of the comparison that are missing in a folder."""
     parser = argparse.ArgumentParser("python -m workbench.train.sweep", description=main.__doc__)
     parser.add_argument("--out", required=True, help="folder of the results")
-    parser.add_argument("--worlds", nargs="+", default=list(WORLDS), help="only these (all)")
+    parser.add_argument("--worlds", nargs="+", default=list(places()), help="only these (all)")
+    parser.add_argument("--methods", nargs="+", help="only these, also where they are left out (all that are not)")
     parser.add_argument("--until", help="begin no run after this time of day, e.g. 17:30")
     parser.add_argument("--threads", type=int, default=1, help="of torch; part of what decides the last bits")
     for name, default in asdict(Size()).items():
@@ -276,12 +313,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out, how = Path(asked.out), Size(asked.groups, asked.size, asked.steps)
     out.mkdir(parents=True, exist_ok=True)
     kept = read(out)
-    file = out / "starts.json"
-    if not file.exists():
-        file.write_text(json.dumps([untrained(name, out / "maps") for name in WORLDS], indent=1) + "\n", "utf-8")
-    for job in jobs(kept):
-        if job.world not in asked.worlds:
-            continue
+    chosen = [
+        (name, method)
+        for name, method in (pairs() if asked.methods else wanted())
+        if name in asked.worlds and (not asked.methods or method in asked.methods)
+    ]
+    _keep_starts(out, list(dict.fromkeys(name for name, _ in chosen)))
+    for job in jobs(kept, chosen):
         if any(all(line[name] == value for name, value in asdict(job).items()) for line in kept):
             continue
         if asked.until and time.strftime("%H:%M") >= asked.until:
