@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from workbench import envs, recipes
-from workbench.objective import DivideByNorm
+from workbench.objective import DivideByNorm, Term
 from workbench.runs import Scale
 from workbench.scale.ahead import Ahead
 from workbench.scale.cluster import sweep
+from workbench.scale.crew import check_recipe, signals_kept
 from workbench.scale.learners import Learners, why_over
 from workbench.scale.players import _even
 from workbench.scale.post import Answer, Post
@@ -141,11 +144,70 @@ def test_only_what_dead_drivers_left_is_swept(tmp_path, monkeypatch):
 BY_NORM = replace(recipes.rloo(), objective=replace(recipes.rloo().objective, rule=DivideByNorm("policy", "policy")))
 
 
-@pytest.mark.parametrize("recipe", [recipes.ppo(), BY_NORM], ids=lambda r: r.name)
-def test_what_cannot_be_shared_out_is_refused_before_there_is_a_folder(recipe, tmp_path):
-    with pytest.raises(NotImplementedError, match="leave `scale` out"):
+class Margin:
+    """A loss that asks the model for what none gives."""
+
+    needs, streams, outputs = (), (), ("margin",)
+
+
+UNHEARD = replace(recipes.rloo(), objective=replace(recipes.rloo().objective, terms=(Term("margin", Margin()),)))
+REFUSED = {
+    "a gradient rule": (BY_NORM, r"rule DivideByNorm .* leave `scale` out.* rule=None"),
+    "an output nobody gives": (UNHEARD, r"no model here gives \['margin'\]"),
+}
+
+
+@pytest.mark.parametrize(("recipe", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_shared_out_is_refused_before_there_is_a_folder(recipe, said, tmp_path):
+    with pytest.raises(NotImplementedError, match=said):
         launch(recipe, envs.load("chain"), "tiny", Plan(steps=1), tmp_path / "run", scale=Scale(learners=2, rollouts=1))
     assert not (tmp_path / "run").exists()
+
+
+def test_what_the_refusal_of_a_rule_advises_is_taken():
+    scale = Scale(learners=2, rollouts=1)
+    check_recipe(replace(BY_NORM, objective=replace(BY_NORM.objective, rule=None)), (), scale)
+    for recipe in (recipes.ppo(), recipes.ppo_turn(kl_reward=0.1)):
+        check_recipe(recipe, (), scale)
+
+
+def test_a_run_is_still_told_of_sigterm_when_ray_has_begun():
+    """`ray.init` takes the signal and would end the run in the middle of a step, as failed."""
+
+    def theirs(number, frame):
+        raise SystemExit(number)
+
+    before = signal.signal(signal.SIGTERM, mine := lambda number, frame: None)
+    try:
+        with signals_kept():
+            signal.signal(signal.SIGTERM, theirs)
+        assert signal.getsignal(signal.SIGTERM) is mine
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_values_come_from_whoever_learns():
+    """Asked once a round, for all tokens, by the weights the learners have; not by the idle head of the driver."""
+    from workbench import policy
+    from workbench.train.plan import start
+    from workbench.train.policy_gradient import round_of, with_evidence
+    from workbench.train.values import at_starts
+
+    player, plan, asked = policy.load("tiny"), Plan(steps=1, groups=1, size=2, max_new_tokens=4), []
+
+    def guess(learner, batch, plan):
+        asked.append(batch.count("token"))
+        return torch.arange(asked[-1], dtype=torch.float64)
+
+    rollouts = round_of(player, envs.load("chain"), plan, 0, 0, 1, set())
+    for recipe, name in ((recipes.ppo(), "value"), (recipes.ppo_turn(), "turn_value")):
+        learner = start(player, recipe, plan)
+        column = with_evidence(rollouts, learner, recipe, plan, guess=guess).columns[name]
+        batch = rollouts.batch()
+        everything = torch.arange(batch.count("token"), dtype=torch.float64)
+        assert torch.equal(column.values, everything if name == "value" else at_starts(everything, batch)[0])
+        assert column.provenance.provider == "ValueHead"
+    assert asked == [batch.count("token")] * 2
 
 
 def test_more_than_one_step_ahead_is_refused(tmp_path):

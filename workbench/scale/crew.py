@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,11 @@ from workbench.scale.learners import Learners
 from workbench.scale.players import Player, Players
 from workbench.seeds import seed_for
 from workbench.train import checkpoint
-from workbench.train.plan import Learner, Plan, guesses_values, holds_on, made_ready
+from workbench.train.plan import Learner, Plan, check_outputs, guesses_values, holds_on, made_ready
 from workbench.train.policy_gradient import Done, one_step
 from workbench.train.rounds import player_of
 from workbench.train.shipping import unpack
+from workbench.train.student import head_for
 from workbench.train.worker import Crew, Job, compare_start, export
 
 
@@ -55,12 +57,14 @@ def check_recipe(recipe: Recipe, evidence: Sequence[Evidence], scale: Scale) -> 
         raise NotImplementedError(
             f"asynchronous={scale.asynchronous}: players play one step ahead at most; give 1 or 0"
         )
-    if guesses_values(recipe, evidence):
-        raise NotImplementedError(f"{recipe.name}: a value head is trained by one process only; leave `scale` out")
+    check_outputs(recipe)
     if recipe.objective.rule is not None:
         rule = type(recipe.objective.rule).__name__
         raise NotImplementedError(
-            f"{recipe.name}: {rule} looks at whole gradients, which no process has; leave `scale` out"
+            f"{recipe.name}: the gradient rule {rule} looks at the whole gradient of each term, and every learner has "
+            "a share of it only. To keep the rule leave `scale` out: one process has all of it. To keep `scale` add "
+            "the terms up by their weights instead: "
+            "dataclasses.replace(recipe, objective=dataclasses.replace(recipe.objective, rule=None))"
         )
 
 
@@ -73,12 +77,14 @@ class ScaledCrew(Crew):
         # whole and idle: what weights are named and exported by; nothing here trains it
         model = made_ready(job.policy, job.plan)
         autocast = getattr(torch, job.plan.autocast) if job.plan.autocast else None
-        self.learner = Learner(job.policy, model, None, autocast=autocast)  # type: ignore[arg-type]
+        head = head_for(model, job.plan.value_trunk) if guesses_values(job.recipe, job.evidence) else None
+        self.learner = Learner(job.policy, model, None, head=head, autocast=autocast)  # type: ignore[arg-type]
         self.heard: dict[str, list[float]] = {}  # what the players said of the probe last
         self.ahead = Ahead() if self.scale.asynchronous else None
         self.open = ExitStack()
-        self.exchange = self.open.enter_context(joined(self.scale, job.path))
-        self.learners = Learners(job.path, self.scale, self.exchange / "records")
+        with signals_kept():
+            self.exchange = self.open.enter_context(joined(self.scale, job.path))
+        self.learners = Learners(job.path, self.scale, self.exchange / "records", guesses=head is not None)
         self.open.callback(self.learners.end)
 
     def restore(self) -> tuple[int, tuple[str, ...]]:
@@ -114,6 +120,7 @@ class ScaledCrew(Crew):
             job.evidence,
             player=self.round_of,
             update=self._update,
+            guess=self.learners.values,
         )
         if done.metrics["lag"] > self.scale.asynchronous:
             raise RuntimeError(
@@ -185,11 +192,12 @@ class ScaledCrew(Crew):
                 shutil.rmtree(played)
 
     def export(self) -> None:
-        """Write whole weights for `policy.load`."""
+        """Write whole weights for `policy.load`, and the value head beside them where there is one."""
         path, _, _ = checkpoint.newest_good(self.job.path / "checkpoints")
         if path is not None:
-            sharing.load_weights(path, self.learner.model)
+            sharing.load_weights(path, self.learner.model, self.learner.head)
         export(self.job.path / "weights", self.learner)
+        checkpoint.save_head(self.job.path / "value_head.safetensors", self.learner)
 
     def close(self, error: BaseException | None = None) -> None:
         """End learners, players and a cluster of our own; after an error what Ray wrote is kept in `ray-logs`."""
@@ -232,6 +240,17 @@ class ScaledCrew(Crew):
         said = self.learners.ask("probe", self.probe)
         dtype = self.learner.model.dtype
         require_agreement(said, self.heard, dtype, before=before or None, version=self.players.version)
+
+
+@contextmanager
+def signals_kept() -> Iterator[None]:
+    """Put back who is told of SIGTERM and SIGINT: `ray.init` takes SIGTERM, and would end a run in mid-step."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, told in before.items():
+            signal.signal(number, told)
 
 
 def _probe(learner: Learner, positions: int | None) -> list[int]:

@@ -40,7 +40,7 @@ from workbench.train.reference import forget
 from workbench.train.rounds import Player, check_world, player_of, round_of
 from workbench.train.seen import mean_of, measure, timed
 from workbench.train.trees import parts_of
-from workbench.train.values import with_values
+from workbench.train.values import Guess, with_values
 
 __all__ = ["Done", "Learner", "Plan", "learn", "one_step", "round_of", "start", "train", "with_evidence"]
 
@@ -126,6 +126,7 @@ def one_step(
     *,
     player: Player | None = None,
     update: Update | None = None,
+    guess: Guess | None = None,
 ) -> Done:
     """Make one step of a run: play, credit, learn, measure.
 
@@ -134,6 +135,7 @@ def one_step(
         step: its number, from 0.
         player: where the rollouts of a round come from; None plays them now, as the recipe has it (`player_of`).
         update: who learns; None is this process (`learn`).
+        guess: who says the values of a value head; None is this process (`workbench.train.values.values_of`).
     """
     player, update = player or player_of(recipe), update or learn
     if learner.reference is not None:
@@ -150,7 +152,7 @@ def one_step(
             break
         with _timed(seconds, "evidence"):
             # of new groups only: what was asked before stays, and a provider that remembers sees a group once
-            used = joined(live, with_evidence(new, learner, recipe, plan, evidence))
+            used = joined(live, with_evidence(new, learner, recipe, plan, evidence, guess))
             batch = used.batch(step)
         with _timed(seconds, "credit"):
             credits = recipe.credits(batch)
@@ -217,11 +219,16 @@ def learn(learner: Learner, recipe: Recipe, plan: Plan, batch: Batch, credits: M
 
 
 def with_evidence(
-    rollouts: Rollouts, learner: Learner, recipe: Recipe, plan: Plan, given: Sequence[Evidence] = ()
+    rollouts: Rollouts,
+    learner: Learner,
+    recipe: Recipe,
+    plan: Plan,
+    given: Sequence[Evidence] = (),
+    guess: Guess | None = None,
 ) -> Rollouts:
     """Fill the columns a recipe trains on: by the providers given, the reference, the value head, then default ones."""
     ours = [SampledLogprobs(learner.reference, "logprob_ref", plan.temperature)] if learner.reference else []
-    rollouts = with_values(collect(rollouts, [*given, *ours]), learner, recipe, plan)
+    rollouts = with_values(collect(rollouts, [*given, *ours]), learner, recipe, plan, guess)
     default = for_recipe(
         recipe,
         rollouts,
