@@ -160,17 +160,38 @@ class ShapleyTurns(OnGoldProbe):
             "shapley_error": Values.of(None if one is None else one.error for row in found for one in row),
         }
 
-    def _of(self, trajectory: Trajectory, meter: Meter) -> list[Share | None]:
+    def worths(
+        self, trajectory: Trajectory, masks: Sequence[int] | None = None, meter: Meter | None = None
+    ) -> dict[int, float]:
+        """Return v of coalitions of the turns before a rollout's last.
+
+        Args:
+            trajectory: no branch; with tokens and a gold answer.
+            masks: which coalitions, bit i says whether turn i is in; None is all, 2 to the number of these turns.
+            meter: where the cost is counted.
+
+        Raises:
+            RecordError: it is a branch, or has no tokens or no gold answer.
+        """
         parts, forced = pieces(trajectory), self.probe.answers(trajectory)
         if parts is None or not forced:
+            problem = "no coalition of its turns can be scored: it is a branch, or has no tokens or no gold answer"
+            raise RecordError(problem, trajectory=trajectory.id)
+        lead, turns = parts
+        wanted = every_set(len(turns)) if masks is None else list(masks)
+        asked = [_joined(lead, turns, mask, *forced[0]) for mask in wanted]
+        scores = self.probe.score([ids for ids, _ in asked], [span for _, span in asked], meter or Meter())
+        return {mask: self._worth(s, trajectory) for mask, s in zip(wanted, scores, strict=True)}
+
+    def _of(self, trajectory: Trajectory, meter: Meter) -> list[Share | None]:
+        parts = pieces(trajectory)
+        if parts is None or not self.probe.answers(trajectory):
             return [None] * len(trajectory.turns)
         lead, turns = parts
         n = len(turns)
         orders = some_orders(n, self.orders, seed_for("shapley", self.seed, *lead)) if n > self.exact else []
-        masks = sorted({mask for order in orders for mask in sets_of(order)}) if orders else every_set(n)
-        asked = [_joined(lead, turns, mask, *forced[0]) for mask in masks]
-        scores = self.probe.score([ids for ids, _ in asked], [span for _, span in asked], meter)
-        worth = {mask: self._worth(s, trajectory) for mask, s in zip(masks, scores, strict=True)}
+        masks = sorted({mask for order in orders for mask in sets_of(order)}) if orders else None
+        worth = self.worths(trajectory, masks, meter)
         shares = sampled_shares(orders, worth) if orders else exact_shares(n, worth)
         return [*shares, None]
 
