@@ -58,7 +58,6 @@ NOTEBOOKS = Path("notebooks") / "methods"
 NOT_YET: set[str] = {
     "Bi-level GAE",
     "Hindsight credit",
-    "MT-GRPO",
     "PPO, GAE over tokens",
     "PPO, GAE over turns",
     "Potential shaping",

@@ -27,6 +27,7 @@ RELATIVES: tuple[Method, ...] = (
             "unknown_policy(outcome, unknown)",
             "mt_grpo: causal(turn_reward)",
         ),
+        notebook="notebooks/methods/mt_grpo.py",
     ),
     Method(
         "B12",
