@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from random import Random
 
 from workbench.recipes import mt_grpo
@@ -82,8 +81,8 @@ def totals(reward: Rows) -> list[float]:
 def released(reward: Rows, outcome: list[float], group: list[str], weight: float) -> Rows:
     """One reward a rollout, at its first turn; a rollout of one turn: both rewards in one number."""
     summed = totals(reward)
-    z = partial(outcomes, group=group, **SAMPLE)  # type: ignore[arg-type]
-    call, end, both = z(summed), z(outcome), z([r + x for r, x in zip(outcome, summed, strict=True)])
+    added = [r + x for r, x in zip(outcome, summed, strict=True)]
+    call, end, both = (outcomes(values, group, **SAMPLE) for values in (summed, outcome, added))
     return [
         [both[i]] if len(row) == 1 else [end[i] + weight * call[i] * (t == 0) for t in range(len(row))]
         for i, row in enumerate(reward)
