@@ -291,7 +291,7 @@ ex = Exercise(
         ),
         Misconception(
             "the reverse order",
-            "You add turns from the last one back, and in no other order: of two that found the same, the last has all.",
+            "You add turns from the last one back, and in no other order: of two that found the same the last has all.",
             made(backwards),
         ),
         Misconception(
