@@ -117,9 +117,11 @@ RELATIVES: tuple[Method, ...] = (
             None,
             "the mean of what a turn adds, over all orders in which turns could be read",
             "textbook",
+            "that turns are players, that absent means cut from what is read, that v is the belief in the right answer",
         ),
         recipes=("shapley",),
         axioms=(TASK, "unknown_policy(shapley, unknown)"),
+        notebook="notebooks/methods/shapley.py",
     ),
     Method(
         "B18",
