@@ -63,7 +63,6 @@ NOT_YET: set[str] = {
     "Potential shaping",
     "Progress share",
     "RUDDER",
-    "Turn ablation",
 }
 """Names of rows with recipes whose notebook is still to be written. It may only shrink."""
 

@@ -85,10 +85,12 @@ RELATIVES: tuple[Method, ...] = (
             2016,
             "1612.08220",
             "what is lost when a turn, or what it saw, is taken out",
-            "idea; none found for agents' turns",
+            "the abstract, for the idea; nobody found who trains on the turns of an agent with it",
+            "all but the idea: what is taken out, what is scored, the comparison within the question",
         ),
         recipes=("turn_ablation",),
         axioms=(TASK, "unknown_policy(ablation_drop, unknown)"),
+        notebook="notebooks/methods/turn_ablation.py",
     ),
     Method(
         "B16",
