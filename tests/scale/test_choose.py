@@ -9,7 +9,7 @@ import pytest
 
 from workbench import envs, policy, recipes
 from workbench.runs import Scale
-from workbench.scale import choose, machine
+from workbench.scale import address, choose, machine
 from workbench.scale.choose import CannotScale, auto, check, resolve
 from workbench.scale.machine import Gpu, Machine
 from workbench.scale.shapes import preset
@@ -129,19 +129,12 @@ def test_an_address_where_nobody_answers():
     assert f"nothing answers at 127.0.0.1 port {port}" in one and "ray status" in one
 
 
-def test_an_address_where_somebody_answers():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        assert machine.problem_with_address(f"127.0.0.1:{port}") is None
-        assert machine.problem_with_address(f"ray://127.0.0.1:{port}") is None
-
-
 def test_addresses_that_are_none(tmp_path):
-    assert "expected 'auto', 'host:port'" in machine.problem_with_address("head:port")
-    assert machine.address_of_auto({}, tmp_path) is None
+    assert "expected 'auto', 'host:port'" in address.problem_with_address("head:port")
+    assert address.address_of_auto({}, tmp_path) is None
     (tmp_path / "ray_current_cluster").write_text("10.0.0.1:6379\n")
-    assert machine.address_of_auto({}, tmp_path) == "10.0.0.1:6379"
-    assert machine.address_of_auto({"RAY_ADDRESS": "h:1"}, tmp_path) == "h:1"
+    assert address.address_of_auto({}, tmp_path) == "10.0.0.1:6379"
+    assert address.address_of_auto({"RAY_ADDRESS": "h:1"}, tmp_path) == "h:1"
 
 
 def test_packages_that_are_not_installed():

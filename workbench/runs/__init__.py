@@ -7,17 +7,16 @@
     weights/        at the end: a folder `policy.load` takes                 code/          what was shipped by value
     adapters/       at the end, where adapters were trained: these alone (merged into `weights/`)
     pending/        of a scaled run: rollouts no checkpoint has learned from; ray-logs/: what Ray wrote, if it failed
+    job.json        of a run that is a job of a Ray cluster: which; beat.json: touched by it every few seconds
 
 Standard library only; the views are loaded when a run is shown. Nothing here runs, unpickles or imports anything a run
 folder holds: looking is always safe. The process holds a lock on `lock` as long as it lives, however it ends: that,
-and not a process number, says if it is alive.
+and not a process number, says if it is alive; of a job on another machine `beat.json` does (`workbench.runs.where`).
 """
 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from workbench.rollouts import Rollouts
 from workbench.runs.follow import follow, printable
 from workbench.runs.scale import Scale
+from workbench.runs.where import place_of
 
 __all__ = [
     "LIVING",
@@ -125,8 +125,8 @@ class Run:
 
     @property
     def alive(self) -> bool:
-        """Is there a process that works on it?"""
-        return is_locked(self.path / "lock")
+        """Is there a process that works on it, here or as a job of a cluster?"""
+        return place_of(self.path).alive()
 
     @property
     def status(self) -> Status:
@@ -230,11 +230,21 @@ class Run:
         write_json(self.path / "control.json", {"ask": what})
 
     def kill(self) -> None:
-        """End its process at once, in the middle of whatever it does; the last checkpoint stays."""
-        pid = (self.path / "lock").read_text() if self.alive else ""
-        if pid:
-            os.killpg(int(pid), signal.SIGKILL)  # it leads a session of its own, so its group has its number
-            self.wait(10.0)
+        """End its process at once, in the middle of whatever it does; the last checkpoint stays.
+
+        A job on another machine ends itself within seconds, when it sees that it is asked to.
+
+        Raises:
+            TimeoutError: it does not end; says how to end it by hand.
+        """
+        if not self.alive:
+            return
+        place = place_of(self.path)
+        patience = place.kill()
+        try:
+            self.wait(patience)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error} after it was asked to end; {place.by_hand()}") from None
 
     def wait(self, timeout_s: float | None = None, poll_s: float = 0.05) -> Status:
         """Wait until no process works on it any more; return how it ended.

@@ -21,7 +21,10 @@ class Scale:
             engine plays for all of them.
         engine: "hf" or "vllm".
         tensor_parallel: GPUs that one vLLM engine is cut over.
-        address: of an existing Ray cluster ("auto", "host:port", "ray://host:port"); None is this machine.
+        address: of an existing Ray cluster; None starts one on this machine. "host:port" or "auto" (what `ray start`
+            started here): the driver is a process of this machine, which is one of the cluster's. "http://host:8265":
+            the driver is a job of the cluster, and this machine need not be part of it. The run's folder must be on
+            storage that all of them see under the same name.
         asynchronous: how many steps old the weights of a sampler may be; 0 waits for each update.
 
     Raises:
@@ -53,7 +56,9 @@ class Scale:
             _check_whole(name, getattr(self, name), least)
         _check_whole("asynchronous", self.asynchronous, 0)
         if self.address is not None and (not isinstance(self.address, str) or not self.address.strip()):
-            raise ValueError(f"Scale.address: expected 'auto', 'host:port' or None, got {self.address!r}")
+            raise ValueError(
+                f"Scale.address: expected 'auto', 'host:port', 'http://host:8265' or None, got {self.address!r}"
+            )
         self._check_together()
 
     def _check_together(self) -> None:
@@ -77,6 +82,11 @@ class Scale:
     def local(self) -> bool:
         """One process on this machine, which plays and learns?"""
         return self == Scale(device=self.device)
+
+    @property
+    def by_job(self) -> bool:
+        """Is its driver a job of a cluster's job server, rather than a process of this machine?"""
+        return self.address is not None and self.address.lower().startswith(("http://", "https://"))
 
     @property
     def engines(self) -> int:

@@ -1,4 +1,4 @@
-"""A Ray cluster for a run: one of its own on this machine, or one that is there."""
+"""A Ray cluster for a run: one of its own on this machine, or one that is there (then `arrival` looks at it)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def joined(scale: Scale, path: Path) -> Iterator[Path]:
     """Start or join a cluster; yield a folder for what its processes hand each other, which goes at the end.
 
     On one machine the folder is in memory where there is such a file system; else it is in the run's folder, which
-    all machines must see.
+    all machines must see. What is there of drivers that were killed is removed: the run's lock is held by now.
 
     Args:
         scale: of the run.
@@ -39,7 +39,7 @@ def joined(scale: Scale, path: Path) -> Iterator[Path]:
     """
     import ray
 
-    sweep()
+    sweep(path)
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     records = tempfile.mkdtemp(prefix=f"{HERE}{os.getpid()}-", dir="/tmp")  # short: sockets have names of 107 bytes
@@ -52,8 +52,7 @@ def joined(scale: Scale, path: Path) -> Iterator[Path]:
             os.environ.update(ALONE)
             _start_here(scale, records)
         else:
-            settings = {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), **SETTINGS}
-            ray.init(address=scale.address, runtime_env={"env_vars": settings})
+            _join(scale)
         yield exchange
     except BaseException:
         if scale.address is None:
@@ -63,6 +62,31 @@ def joined(scale: Scale, path: Path) -> Iterator[Path]:
         ray.shutdown()
         for folder in (records, exchange):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _join(scale: Scale) -> None:
+    """Join a cluster that is there.
+
+    Raises:
+        ConnectionError: it does not let this process join; says what to do.
+    """
+    import ray
+
+    settings = {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), **SETTINGS}
+    try:
+        if scale.by_job:  # who submitted the job has given all its processes the settings
+            ray.init(os.environ["RAY_ADDRESS"], log_to_driver=False)
+        else:
+            ray.init(scale.address, runtime_env={"env_vars": settings}, log_to_driver=False)
+    except KeyError:
+        raise ConnectionError(f"address={scale.address!r} is that of jobs, and this process is none") from None
+    except Exception as error:
+        raise ConnectionError(
+            f"address={scale.address!r}: the cluster cannot be joined ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[-400:]}). The driver must be on one of its machines, with the Ray and "
+            "Python it has, and where it wants a token with RAY_AUTH_MODE=token; from elsewhere give "
+            "address='http://HEAD:8265'"
+        ) from error
 
 
 def _start_here(scale: Scale, records: str) -> None:
@@ -106,8 +130,10 @@ def _keep_logs(records: Path, there: Path) -> None:
         shutil.copyfile(one, there / one.name)
 
 
-def sweep() -> None:
-    """Remove what drivers left that were killed."""
+def sweep(path: Path | None = None) -> None:
+    """Remove what drivers left that were killed: on this machine, and in a run that nobody else works on."""
+    for folder in path.glob(f"{HERE}*-*") if path else ():
+        shutil.rmtree(folder, ignore_errors=True)
     for folder in [*Path("/tmp").glob(f"{HERE}*-*"), *Path("/dev/shm").glob(f"{HERE}*-*")]:
         number = folder.name.removeprefix(HERE).split("-")[0]
         if number.isdigit() and folder.is_dir() and not Path(f"/proc/{number}").exists():

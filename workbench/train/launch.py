@@ -61,7 +61,9 @@ def launch(
         folder: of the run, not there yet; None is the first free `runs/<recipe>-<world>-<number>`.
         evidence: providers that win over those the recipe's columns have by default.
         scale: where, and on how much: a `Scale`; "auto" looks at machine and model, chooses, and says why; None is one
-            process on this machine. The run is the same to look at, to pause and to resume.
+            process on this machine. The run is the same to look at, to pause and to resume. On a cluster that is
+            there (`address`) `folder` must be on storage all its machines see; what it cannot hold fails the run in
+            seconds, with numbers in its status.
         threads: of torch; part of what decides the last bits.
         keep_every: steps between kept rollouts (the first and the last step's are always kept); 0 keeps none.
         dtype: of the weights of a policy that is given by name; see `workbench.policy.load`.
@@ -73,6 +75,7 @@ def launch(
         TypeError: the recipe tries candidates in every state, and the world cannot go back to one.
         ValueError: what `scale` asks for cannot be had, and says what is missing; there is no such dtype, or the policy
             is an object, which has its own.
+        RuntimeError: a job was submitted (`address="http://..."`) and ended before it worked on the run; says why.
     """
     from workbench.train.plan import Plan
     from workbench.train.rounds import check_world
@@ -110,7 +113,7 @@ def launch(
     for name, content in packer.files.items():
         write_bytes(path / "code" / name, content)
     write_json(path / "launch.json", config)
-    return spawn(Run(path))
+    return _begin(Run(path))
 
 
 def resume(path: str | Path, *, rate: float | Schedule | None = None, scale: Scale | None = None) -> Run:
@@ -139,6 +142,13 @@ def resume(path: str | Path, *, rate: float | Schedule | None = None, scale: Sca
         return run
     if run.status.state == "finished":
         raise RuntimeError(f"{run.path}: all {run.status.steps} steps are done; launch a new run to train on")
+    return _begin(run)
+
+
+def _begin(run: Run) -> Run:
+    """Start what works on a run: a process here, or a job of a cluster."""
+    if unpack(run.config["scale"], run.path / "code").by_job:
+        return import_module("workbench.scale.jobs").submit(run)
     return spawn(run)
 
 
@@ -229,6 +239,7 @@ def spawn(run: Run, command: Sequence[str] | None = None) -> Run:
     if handle is None:
         raise RuntimeError(f"{run.path}: another process works on this run")
     try:
+        (run.path / "job.json").unlink(missing_ok=True)  # nor does the job of a cluster any more
         write_json(run.path / "control.json", {"ask": "run"})
         write_json(run.path / "status.json", {"state": "starting", "step": before.step, "steps": config["steps"]})
         paths = [*config["python_path"], *filter(None, [os.environ.get("PYTHONPATH")])]
