@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
+import torch
 
 from workbench import policy
 from workbench.envs.misread import MISREAD
@@ -14,7 +15,7 @@ from workbench.policy.base import Settings
 from workbench.rollout import play
 from workbench.train import sweep
 from workbench.train.sft import main
-from workbench.train.warm_start import demonstrations
+from workbench.train.warm_start import demonstrations, start
 
 CARD = Path(__file__).resolve().parents[2] / "datasets" / "tiny" / "README.md"
 
@@ -69,3 +70,9 @@ def test_the_command_makes_a_facet_start(tmp_path):
     words = ["--world", "facet", "--items", "8", "--misread", "0.5", "--hops", "1", "--out", str(tmp_path)]
     assert main([*words, "--demonstrations", "4", "--steps", "1", "--batch", "2"]) == 0
     assert policy.load(tmp_path).renderer.encode("Search: owner is red\n")[0] == 260
+
+
+def test_a_start_can_go_on_from_a_shipped_one():
+    here, there = start("tiny@chain", 0)[0].state_dict(), tiny.load("chain")[0].state_dict()
+    assert all(torch.equal(here[name], there[name]) for name in there)
+    assert not torch.equal(start("tiny", 0)[0].lm_head.weight, there["lm_head.weight"])

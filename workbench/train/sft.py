@@ -177,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m workbench.train.sft", description=main.__doc__)
     parser.add_argument("--world", default="chain", help="whose demonstrations (default: chain)")
     parser.add_argument("--out", required=True, help="folder for the weights, the tokenizer and the metrics")
-    parser.add_argument("--model", default="tiny", help="tiny (from nothing), or a Hugging Face id or folder")
+    parser.add_argument("--model", default="tiny", help="tiny (from nothing), tiny@WORLD, a Hugging Face id or folder")
     parser.add_argument("--demonstrations", type=int, default=16384, help="tasks that are played (default: 16384)")
     parser.add_argument("--hops", type=int, nargs="+", default=[1, 2, 3], help="or clues ..., in equal parts (1 2 3)")
     parser.add_argument("--error-rate", type=float, default=0.4, help="share of mistaken turns (default: 0.4)")

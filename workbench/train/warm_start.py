@@ -88,11 +88,13 @@ def _play(env: Any, task: Task, renderer: PlainText, error_rate: float, seed: in
 
 
 def start(name: str, seed: int) -> tuple[Any, Any]:
-    """Return (model, tokenizer) to train: "tiny" from nothing, or any causal model of transformers."""
-    if name == "tiny":
+    """Return (model, tokenizer) to train: "tiny" from nothing, "tiny@<world>" from where that start ends, or any causal
+    model of transformers."""
+    kind, _, world = name.partition("@")
+    if kind == "tiny":
         from workbench.policy import tiny, tiny_tokenizer
 
-        return tiny.model(seed_for("tiny", seed)), tiny_tokenizer.load()
+        return tiny.load(world) if world else (tiny.model(seed_for("tiny", seed)), tiny_tokenizer.load())
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     return AutoModelForCausalLM.from_pretrained(name, dtype="float32"), AutoTokenizer.from_pretrained(name)
