@@ -13,6 +13,7 @@ import torch
 from workbench.batch import Batch
 from workbench.recipes import aem, dr_venus, grpo_released, grpo_vps, mapo, mini_o3, pbsd, spae, vpr_states, vpr_turns
 from workbench.recipes.steps import entropy_segments, probe_scores
+from workbench.recipes.venus import tool_gain
 from workbench.recipes.weighed import entropy_weight, turn_entropy
 
 Gains = list[list[float | None]]
@@ -113,6 +114,43 @@ def test_only_the_tools_turns_are_scored() -> None:
     assert "called_visit" in recipe.needs
     credit = recipe.credit(batch, to="turn").tolist()
     assert credit[1] == credit[2] != credit[0]  # turn 1 is not scored and takes turn 2's
+
+
+def test_every_kth_turn_is_scored_against_the_last_scored_one() -> None:
+    gains: Gains = [[0.5, 0.1, 0.2, 0.4, -0.3], [0.2, 0.4], [0.3]]
+    batch = venus_batch(gains, [1.0, 0.0, 1.0], ["g"] * 3)
+    # turns 2 and 4, counted from 1; what lies between two of them is in the second one's gain
+    merged: Gains = [[None, 0.6, None, 0.6, None], [None, 0.6], [None]]
+    p = {"norm": "scaled_separate", "least": 0.0, "gamma": 0.95, "weight": 1.0}
+    expected = [x for row in venus_reference(merged, [1.0, 0.0, 1.0], ["g"] * 3, p) for x in row]
+    assert dr_venus(every_turn=2).credit(batch, to="turn").tolist() == pytest.approx(expected, abs=1e-6)
+    # with a filter both must hold: of the visits (turns 1, 3, 4) the fourth turn alone is an even one
+    visits = batch.with_column("called_visit", "turn", [1, 0, 1, 1, 0, 0, 1, 0, 0, 1, 0])
+    gain = tool_gain("visit", 2).trace(visits)[-1].credit
+    assert [t for t, known in enumerate(gain.known.tolist()) if known] == [3] and gain.tolist()[3] == pytest.approx(1.2)
+    assert dr_venus(every_turn=1) == dr_venus()
+
+
+def test_late_gains_are_diminished_before_the_pools_and_losses_are_not() -> None:
+    gains: Gains = [[0.5, None, 0.6, -0.3], [0.2, 0.4]]
+    batch = venus_batch(gains, [1.0, 0.0], ["g", "g"])
+    # the release: 1 + i rate, i the turn's place from 0 among all turns, scored or not
+    less: Gains = [[0.5, None, 0.6 / 2.0, -0.3], [0.2, 0.4 / 1.5]]
+    p = {"norm": "scaled_separate", "least": 0.0, "gamma": 0.95, "weight": 1.0}
+    expected = [x for row in venus_reference(less, [1.0, 0.0], ["g", "g"], p) for x in row]
+    assert dr_venus(diminish=0.5).credit(batch, to="turn").tolist() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["joint", "separate", "scaled_separate", "raw_ig"])
+def test_while_the_gate_is_shut_outcomes_count_alone_without_penalties(norm: Any) -> None:
+    gains, bad = [[0.5, 0.1], [0.2], [0.3]], [[0, 1, 0], [0, 1], [0, 0]]
+    batch, recipe = venus_batch(gains, [1.0, 1.0, 0.0], ["g"] * 3, bad), dr_venus(norm=norm, warm_up=True)
+    shut = recipe.credit(batch.with_column("gains_on", "trajectory", [0.0] * 3), to="turn").tolist()
+    right, wrong = math.sqrt(0.5), -math.sqrt(2.0)  # z of (1, 1, 0), the population's spread; the same on every turn
+    assert shut == pytest.approx([right] * 5 + [wrong] * 2, abs=1e-5)
+    at_work = recipe.credit(batch.with_column("gains_on", "trajectory", [1.0] * 3), to="turn").tolist()
+    assert at_work == dr_venus(norm=norm).credit(batch, to="turn").tolist() != shut
+    assert "gains_on" in recipe.needs and "gains_on" not in dr_venus().needs
 
 
 def test_what_a_mode_is_not_is_said() -> None:

@@ -186,6 +186,19 @@ others = [replace(dr_venus(norm=norm, kl=0.0), name=f"dr_venus, {norm}") for nor
 page.side_by_side(batch, paper, *others, trajectory=batch.trajectories.index(solved.id))
 
 # %% [markdown]
+# Three options that its script leaves off: score every second turn only (half the probes), let late gains count less,
+# and a **warm-up**: outcomes alone until a running mean of them is high enough (`evidence.WarmUp`).
+
+# %%
+shut = batch.with_column("gains_on", "trajectory", [0.0] * batch.count("trajectory"))
+options = [
+    replace(dr_venus(kl=0.0, every_turn=2), name="every second turn"),
+    replace(dr_venus(kl=0.0, diminish=0.5), name="late gains count less"),
+    replace(dr_venus(kl=0.0, warm_up=True), name="during the warm-up"),
+]
+page.side_by_side(shut, paper, *options, trajectory=batch.trajectories.index(solved.id))
+
+# %% [markdown]
 # ## 7. How it learned
 
 # %%

@@ -30,6 +30,7 @@ from workbench.credit import Credit
 from workbench.policy import Settings
 from workbench.recipes import grpo, vpr_states, vpr_turns
 from workbench.rollout import play
+from workbench.search import play_candidates
 from workbench.teach import method_curves, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import vpr as check
@@ -172,14 +173,25 @@ page.table(
 # ## 6. The paper and its code
 #
 # Both variants are the release's (read as text, not run): the paper's comparison at equal turn, and the newer one by
-# state, for which the release draws four candidate moves in every state and plays the best. Here the moves are those
-# of games that met in a state; a state in which all moves have one grade leaves the loss. How much is left?
+# state, for which four candidate moves are drawn in every state and the best is played. `train` and `launch` do so with
+# this recipe (`candidates=4`). On the games above, it compares the moves of games that met in a state; a state in which
+# all moves have one grade leaves the loss. How much is left of each?
 
 # %%
-known = by_state.credit(batch, to="turn")
-reasons = ", ".join(known.reasons) or "nothing left out"
+drawn = play_candidates(
+    player, env, questions[:4], count=4, oracle="oracle_value", settings=Settings(max_new_tokens=24), seed=SEED
+)
 display(page.side_by_side(batch, paper, by_state, trajectory=mixed))
-page.markdown(f"By state, {int(known.known.sum())} of {len(known)} moves have credit; the others: {reasons}.")
+page.table(
+    ["moves", "how many", "with credit by state"],
+    [
+        [word, len(credit), f"{float(credit.known.double().mean()):.0%}"]
+        for word, credit in (
+            ("of games that met in a state", by_state.credit(batch, to="turn")),
+            ("drawn in every state", by_state.credit(drawn.batch(), to="turn")),
+        )
+    ],
+)
 
 # %% [markdown]
 # ## 7. How it learned

@@ -104,6 +104,22 @@ def test_gains_telescope() -> None:
     assert torch.allclose(sums, last - batch["gold_logprob_start"].values)
 
 
+def test_every_kth_turn_costs_its_own_probes_only_and_says_the_same() -> None:
+    parent, length = trajectory("a", 5), len(ids_until(trajectory("a", 5), 1))
+    own = (span([61, 62], "sampled", 0), span([63], "observation", 0), span([64], "sampled", 1))
+    settings: dict[str, Any] = {"parent": ("a", 1), "gold": {"answer": "21 22"}, "turns": turns("a.b", 2)}
+    rollouts = Rollouts((parent, Trajectory("a.b", "g", sequences=(Tokens(own, Prefix("a", 0, length)),), **settings)))
+    whole, some = (probe(rollouts, every_turn=k)["gold_logprob"] for k in (1, 2))
+    assert some.known.tolist() == [False, True, False, True, False, False, False]  # the branch begins with turn 3
+    assert torch.allclose(some.values[some.known], whole.values[some.known], atol=1e-5)
+    third = probe(rollouts, every_turn=3)["gold_logprob"]
+    assert third.known.tolist() == [False, False, True, False, False, True, False]
+    group, asked = rollouts.groups[0], [GoldProbe(policy(), every_turn=k) for k in (1, 2)]
+    assert [len(one.probes(group)) for one in asked] == [5 + 2, 3 + 1]  # beside the turns, once before each rollout
+    with pytest.raises(ValueError, match="every_turn"):
+        GoldProbe(policy(), every_turn=0)
+
+
 def test_after_the_last_turn() -> None:
     t = trajectory("a", 2)
     batch = probe(Rollouts((t,)), after_last=True)

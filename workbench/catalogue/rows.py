@@ -94,7 +94,7 @@ METHODS: tuple[Method, ...] = (
         "dr_venus", {
             "DR-Venus/turn_advantages": "venus:turn_advantages", "DR-Venus/filtered_info_gain": "venus:filtered_info_gain"},
         ("unknown_policy(gold_logprob, known)",),
-        missing="a judge of answers; three options of the release",
+        missing="a judge of answers",
         notebook="notebooks/methods/dr_venus.py"),
     _row(10, "PBSD", "evidence + recipe", "runs", Card(
         "PBSD: Privileged Bayesian Self-Distillation for Long-Horizon Credit Assignment", 2026, "2606.09348",

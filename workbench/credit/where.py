@@ -12,7 +12,7 @@ from torch import Tensor
 from workbench.batch import Batch, Level
 from workbench.credit.core import Credit
 from workbench.credit.params import Not
-from workbench.credit.peers import Peers, PeersLike
+from workbench.credit.peers import Peers, PeersLike, position
 from workbench.segments import run_starts, seg_count, seg_max, seg_min
 
 
@@ -94,6 +94,10 @@ def _above(credit: Credit, batch: Batch, value: float) -> Tensor:
     return credit.known & (credit.values > value)
 
 
+def _every(credit: Credit, batch: Batch, count: int) -> Tensor:
+    return (position(batch, credit.level) + 1) % count == 0
+
+
 def constant(peers: PeersLike) -> Where:
     """Units whose peers' known values are all exactly equal (a lone unit included)."""
     return Where("constant", _constant, (peers,))
@@ -122,3 +126,10 @@ def last() -> Where:
 def first() -> Where:
     """The first unit of each trajectory."""
     return Where("first", _first)
+
+
+def every(count: int) -> Where:
+    """Each `count`-th unit of a trajectory, counted from 1 (a turn of a branch goes on counting); 1 is all."""
+    if count < 1:
+        raise ValueError(f"every: expected at least 1, got {count!r}")
+    return Where("every", _every, (count,))

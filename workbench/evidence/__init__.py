@@ -13,6 +13,7 @@ from workbench.evidence.states import StateIdentity
 from workbench.evidence.table import MissingEvidence, for_recipe
 from workbench.evidence.unreliable import Unreliable
 from workbench.evidence.user_state import UserDistance
+from workbench.evidence.warm_up import WarmUp
 
 __all__ = [
     "AnswerOutcome",
@@ -37,6 +38,7 @@ __all__ = [
     "Unreliable",
     "UserDistance",
     "Values",
+    "WarmUp",
     "collect",
     "collect_async",
     "for_recipe",

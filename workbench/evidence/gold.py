@@ -61,13 +61,15 @@ class GoldProbe(Provider):
     Their differences telescope: the gains of a trajectory's turns sum to its last value minus the start. The answer
     is tokenised in place; a token that overlaps it counts. Log-probs are the policy's own, at temperature 1.
 
-    Unknown: after the last turn (unless `after_last`), without a gold answer, without tokens.
+    Unknown: after the last turn (unless `after_last`) and turns that are passed over, without a gold answer, without
+    tokens.
 
     Args:
         policy: whose belief is asked; its renderer gives the form of the answer.
         aliases: of several accepted answers, "first" asks for the first only; "best" takes the likeliest at each place
             (it may change from turn to turn); "mean" the mean of their log-probs.
         after_last: also ask after the last turn (which, as a rule, has just answered).
+        every_turn: ask after the turns k, 2k, 3k ... only, counted from 1 (a branch goes on counting).
         limit: most tokens of one masked pass (see `workbench.policy.token_tree`).
 
     Source: Wang et al., IGPO, arXiv 2510.14967, sec. 3; released `info_gain.py`, `vectorized_gt_logprob.py`.
@@ -80,6 +82,7 @@ class GoldProbe(Provider):
     policy: Policy = field(metadata={"key": False})
     aliases: Aliases = "first"
     after_last: bool = False
+    every_turn: int = 1
     limit: int = field(default=LIMIT, metadata={"key": False})  # changes rounding only
 
     provides: ClassVar[Mapping[str, str]] = {"gold_logprob": "turn", "gold_logprob_start": "trajectory"}
@@ -91,6 +94,8 @@ class GoldProbe(Provider):
             raise TypeError(f"expected a Policy whose beliefs are asked, got {type(self.policy).__name__}")
         if self.aliases not in ALIASES:
             raise ValueError(f"expected aliases of {sorted(ALIASES)}, got {self.aliases!r}")
+        if self.every_turn < 1:
+            raise ValueError(f"expected every_turn of at least 1, got {self.every_turn!r}")
         if isinstance(self.policy.engine, HFEngine):
             check_packing(self.policy.engine.model)
 
@@ -158,8 +163,10 @@ class GoldProbe(Provider):
         if not trajectory.turns or not trajectory.has_tokens:
             return []
         last = len(trajectory.turns) - (0 if self.after_last else 1)
+        earlier = 0 if trajectory.parent is None else len(trajectory.path(rollouts.by_id).turns) - len(trajectory.turns)
+        asked = [turn for turn in range(last) if (earlier + turn + 1) % self.every_turn == 0]
         seen = {BEFORE: before_turn(trajectory, 0, rollouts)}
-        seen.update({turn: after_turn(trajectory, turn, rollouts) for turn in range(last)})
+        seen.update({turn: after_turn(trajectory, turn, rollouts) for turn in asked})
         return [(turn, context) for turn, context in seen.items() if context is not None]
 
     def answers(self, trajectory: Trajectory) -> list[tuple[list[int], Range]]:

@@ -175,6 +175,9 @@ TABLE: tuple[Row, ...] = (
     Row(("gold_prob", "gold_prob_start"), "reference", _gold_reference),
 )
 
+REMEMBERS = {"gains_on": "train(..., evidence=[evidence.WarmUp(threshold)]): it remembers, so one serves a whole run"}
+"""Columns of providers that cannot be made anew for every step; what to do for them."""
+
 CALLED = "called_"
 """A column of this beginning says which turns called the tool it goes on with."""
 
@@ -268,6 +271,8 @@ def _hint(name: str, row: Row | None, sources: Sources, rollouts: Rollouts | Non
     """Say what to do about a column that cannot be made; "" if it can, or if it is recorded for a part at least."""
     if row is None:
         column = None if rollouts is None else rollouts.batch().columns.get(name)
+        if column is None and name in REMEMBERS:
+            return REMEMBERS[name]
         if column is None:
             return f"rollouts = rollouts.with_column({name!r}, level, values)"
         nowhere = f"it is there but known for no {column.level}; record it, or use a recipe that does not read it"

@@ -20,11 +20,13 @@ from workbench.credit import (
     column,
     difference,
     equals,
+    every,
     fill,
     forget,
     last,
     mix,
     multiply,
+    position,
     read,
     reward_to_go,
     scale,
@@ -40,20 +42,36 @@ from workbench.segments import backward_scan, seg_count
 
 VenusNorm = Literal["scaled_separate", "separate", "joint", "raw_ig"]
 EPS = 1e-6
+GATE = "gains_on"
+"""Column of a warm-up: 1 where gains count; see `workbench.evidence.WarmUp`."""
 
 
-def tool_gain(tool: str | None) -> Chain:
+def tool_gain(tool: str | None, every_turn: int = 1) -> Chain:
     """Information gain of the turns that called a tool, each against the last such turn (at first: the prompt).
 
         r_t = tau_t - tau_{last scored turn before t}
 
     Args:
         tool: its name; the batch says in the column "called_NAME" which turns called it. None scores every turn.
+        every_turn: of these, score the turns k, 2k, 3k ... of a rollout, counted from 1.
 
-    The last turn answers and has none; a turn that did not call the tool is unknown.
+    The last turn answers and has none; a turn that is not scored is unknown.
+
+    Source: released ray_trainer.py, `_compute_async_info_gain`: the tool of turn t, and t % ig_compute_freq == 0.
     """
     scored = [] if tool is None else [forget(~column(f"called_{tool}"))]
+    if every_turn != 1:
+        scored.append(forget(~every(every_turn)))
     return chain(read("gold_logprob"), *scored, difference("gold_logprob_start"), forget(last()))
+
+
+def diminished(batch: Batch, gain: Credit, rate: float) -> Tensor:
+    """r_t / (1 + rate (t - 1)) where r_t > 0, r_t elsewhere; t counts all turns of the rollout, from 1.
+
+    Source: released info_gain.py, `IGPO_IG_DIMINISH_RATE`, before any normalising.
+    """
+    x = gain.values
+    return torch.where(x > 0, x / (1.0 + rate * position(batch, gain.level)), x)
 
 
 def _broken(at: bool, penalty: float) -> Node:
@@ -67,6 +85,13 @@ def penalised(reward: Node, answers: bool, penalty: float) -> Node:
     if penalty == 0.0:
         return reward
     return mix(chain(reward, forget(column("bad_format"))), _broken(answers, penalty), unknown="skip")
+
+
+def _gated(on: Node, off: Node | None) -> Node:
+    """`on` where the column "gains_on" is not 0; where it is, `off` (unknown if None)."""
+    gate = column(GATE)
+    open_ = chain(on, forget(~gate))
+    return open_ if off is None else mix(open_, chain(off, forget(gate)), unknown="skip")
 
 
 def magnitude(batch: Batch, x: Credit) -> Tensor:
@@ -140,6 +165,9 @@ def dr_venus(
     floor: float = 0.3,
     most: float = 10.0,
     kl: float = 0.001,
+    every_turn: int = 1,
+    diminish: float = 0.0,
+    warm_up: bool = False,
 ) -> Recipe:
     """IGPO for long browsing: only some tools are scored, broken turns are punished, gains get the size of outcomes.
 
@@ -158,17 +186,27 @@ def dr_venus(
         least_weight: > 0 for a discount of each rollout's own, least_weight ** (1 / scored turns), instead of gamma.
         floor, most: of the scale.
         kl: weight of the k3 KL to the reference policy; needs the column "logprob_ref" unless 0.
+        every_turn: score each k-th turn only (counted from 1; with a tool filter both must hold). The other turns need
+            no probe: `GoldProbe(policy, every_turn=k)` as evidence makes the same credit for a k-th of the price.
+        diminish: > 0 divides a gain above 0 by 1 + diminish (t - 1) before the pools: late gains count less.
+        warm_up: outcomes alone, without gains and penalties, where the column gains_on is 0: until a running mean of
+            the outcomes is high enough. Train with `evidence=[workbench.evidence.WarmUp(threshold)]`.
 
     Needs: gold_logprob, gold_logprob_start (the gold-answer probe), outcome; bad_format unless penalty is 0;
-        called_TOOL if there is a tool filter.
+        called_TOOL if there is a tool filter; gains_on if there is a warm-up.
     Holds: an unscored turn takes the credit of the next scored one and adds no discount step; with equal outcomes the
         gains stay alive (the floor). Other tasks of the batch change the scale.
-    Source: inclusionAI/DR-Venus, RL/verl/trainer/ppo/info_gain_advantage.py and train_igpo.sh; arXiv:2604.19859.
-    Differs: from IGPO by the scale, the filter, the penalty, and weights after normalising. Of the release's options
-        these are not here: probing every k-th turn only, gains off until outcomes are high, diminishing gains.
+    Source: inclusionAI/DR-Venus, RL/verl/trainer/ppo/{info_gain_advantage,ray_trainer}.py, reward_score/info_gain.py,
+        train_igpo.sh (whose run has no warm-up, no diminishing, and scores every turn that visits); arXiv:2604.19859.
+    Differs: from IGPO by the scale, the filter, the penalty, and weights after normalising. During a warm-up the
+        release's curriculum rests; here it goes on.
     """
     one_of("dr_venus", "norm", norm, VenusNorm)
-    gain, answer = penalised(tool_gain(tool), False, penalty), penalised(at_answer(), True, penalty)
+    plain = tool_gain(tool, every_turn)
+    gain = penalised(apply(diminished, plain, rate=diminish) if diminish > 0 else plain, False, penalty)
+    answer = penalised(at_answer(), True, penalty)
+    if warm_up:
+        gain, answer = _gated(gain, None), _gated(answer, at_answer())
     process, outcome = _rewards(gain, answer, norm, floor, most)
     process = times(process, gain_weight)
     if norm == "raw_ig":
