@@ -1,7 +1,7 @@
 """The crew of a run that is shared out: this process plays the episodes and credits them, others sample and learn.
 
     driver (this process)      the loop of `workbench.train.policy_gradient`, worlds, evidence, credit, the run's files
-    learners (Ray Train)       FSDP2: the same `learn`, each rank on its share of the parts
+    learners (Ray Train)       FSDP2: the same `learn`, each rank on its share of the parts; what a value head guesses
     players (Ray actors)       engines: what the driver's episodes ask for
 
 After each step the learners write whole weights, all players take them in place, and a fixed sequence is scored by the
