@@ -62,7 +62,6 @@ NOT_YET: set[str] = {
     "PPO, GAE over turns",
     "Potential shaping",
     "Progress share",
-    "RUDDER",
 }
 """Names of rows with recipes whose notebook is still to be written. It may only shrink."""
 

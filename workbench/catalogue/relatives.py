@@ -135,9 +135,11 @@ RELATIVES: tuple[Method, ...] = (
             2018,
             "1806.07857",
             "a learned predictor of the outcome; credit is where its prediction changed",
-            "formula; code not read",
+            "formula; the demonstration code read, the Atari code not",
+            "a GRU on hashed words of a turn, fitted to the rollouts it is used on, which does not see the question",
         ),
         recipes=("rudder",),
         axioms=(TASK, "unknown_policy(return_pred, unknown)"),
+        notebook="notebooks/methods/rudder.py",
     ),
 )

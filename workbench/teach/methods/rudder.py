@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from random import Random
 
+import torch
+
+from workbench.evidence.predicted import hashed_words
 from workbench.recipes import rudder
 from workbench.teach.checking import Args, Exercise, Misconception, Property, Solution, Values, same, values
 from workbench.teach.method_page import hand, turns
@@ -23,6 +26,7 @@ from workbench.teach.turn_parts import (
     to_go,
     turn_table,
 )
+from workbench.trajectory import Message, Part, Turn
 
 Start = Sequence[float]
 After = Sequence[Sequence[float]]
@@ -33,6 +37,27 @@ def truth(start: Start, after: After, outcome: Sequence[float], group: Sequence[
     """Return the credit of every turn, by the library's recipe."""
     rollout = {"return_pred_start": list(start), "outcome": list(outcome)}
     return turns(rudder(), hand(list(group), {"return_pred": after}, rollout))
+
+
+def seen_by_predictor(story: Sequence[tuple[str, str]], width: int = 16) -> torch.Tensor:
+    """Return what the predictor is shown of a rollout.
+
+    Args:
+        story: what was done and what came back, turn by turn.
+        width: places of the hashed words.
+
+    Returns:
+        features [turns, 2 * width].
+
+    Example:
+        >>> seen_by_predictor([("open the chest", "gold")]).shape
+        torch.Size([1, 32])
+    """
+    turns = []
+    for k, (action, result) in enumerate(story):
+        back = (Message(f"r{k}", "tool", (Part("text", result),)),)
+        turns.append(Turn(Message(f"a{k}", "assistant", (Part("text", action),)), back))
+    return torch.stack([hashed_words(turn, width) for turn in turns])
 
 
 # ------------------------------------------------------------------------------------------------------- the parts
