@@ -12,7 +12,7 @@ import torch
 
 from workbench.batch import Batch
 from workbench.recipes import aem, dr_venus, grpo_released, grpo_vps, mapo, mini_o3, pbsd, spae, vpr_states, vpr_turns
-from workbench.recipes.steps import entropy_segments, probe_scores
+from workbench.recipes.steps import entropy_segments, probe_scores, thought_ends
 from workbench.recipes.venus import tool_gain
 from workbench.recipes.weighed import entropy_weight, turn_entropy
 
@@ -217,6 +217,30 @@ def test_going_on_after_the_answer_stood_earns_less() -> None:
 def test_a_step_that_was_not_probed_has_no_credit() -> None:
     credit = spae().credit(spae_batch([0.5, None, 1.0], [0.5, 0.5, 1.0]), to="turn")
     assert credit.known.tolist() == [True, False, True, True]
+
+
+def test_steps_inside_a_turn_are_the_same_however_they_are_written_down() -> None:
+    """The worked example of the method: once as a unit of tokens, once as values at the last token of each step."""
+    phi, sizes = [[0.1, 0.5, 0.95, 0.97], [0.2, -0.3, 0.0], [0.0, 0.4]], [[3, 2, 1, 4], [2, 2, 3], [1, 5]]
+    flat, count = [x for row in phi for x in row], [n for row in sizes for n in row]
+    steps = [k for k, n in enumerate(count) for _ in range(n)]
+    # rollout 0 has two turns, of two steps each
+    turn_of = [0] * 5 + [1] * 5 + [2] * 7 + [3] * 6
+    batch = Batch.of_maps([0, 0, 1, 2], ["q"] * 3, turn_of).with_column("outcome", "trajectory", [1.0, 0.0, 1.0])
+    batch = batch.with_unit("step", "token", steps).with_column("phi", "step", flat)
+    ends = [flat[k] if steps[j + 1 : j + 2] != [k] else None for j, k in enumerate(steps)]
+    batch = batch.with_column("phi_at_ends", "token", ends)
+    unit, token = (spae(potential=name, step=level) for name, level in (("phi", "step"), ("phi_at_ends", "token")))
+    assert token.credit(batch).known.all()
+    assert torch.allclose(unit.credit(batch).values, token.credit(batch).values, atol=1e-12)
+    assert set(spae(step="token").needs) >= {"thought_accuracy", "thought_confidence", "outcome"}
+
+
+def test_a_thought_is_cut_where_its_paragraphs_end() -> None:
+    assert thought_ends([]) == [] and thought_ends(["a"]) == [0]
+    assert thought_ends(["a", ".", "\n", "\n", "b.\n\n"]) == [3, 4]  # an end of several tokens; one that ends the turn
+    assert thought_ends(["a", ".\n\n", "</th", "ink>", "b.\n\n", "c"]) == [1, 5]  # so is the close of the thought
+    assert thought_ends(["a.\n\nb", "c"]) == [1] and thought_ends(["a,\n\n", "b"], ends="\n\n") == [0, 1]
 
 
 # ----------------------------------------------------------------------------------------------------- weights of turns

@@ -110,7 +110,9 @@ checking.reveal(mine[0].index(max(mine[0])))
 # %% [markdown]
 # ## 4. On real rollouts
 #
-# A step is a turn here. Five short probes after every turn, and the forced right answer: the dearest evidence so far.
+# A step is a turn here: these turns are a line each. Where a policy thinks at length, `spae(step="token")` takes the
+# paragraphs of its thoughts as steps, as published (`thought_ends` cuts them). Five short probes after every step, and
+# the forced right answer: the dearest evidence so far.
 
 # %%
 questions = env.tasks("test", 4, seed=SEED)

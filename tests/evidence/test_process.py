@@ -14,7 +14,7 @@ from workbench.envs.chain import Chain
 from workbench.evidence import BadFormat, Cache, Called, MissingEvidence, TokenEntropy, collect, for_recipe
 from workbench.evidence.gold import GoldProbe
 from workbench.evidence.informed import InformedLogprobs
-from workbench.evidence.probes import StepProbe
+from workbench.evidence.probes import StepProbe, ThoughtProbe
 from workbench.evidence.segments import SegmentProbe, contexts
 from workbench.policy import load
 from workbench.policy.base import Policy, Scores, Settings
@@ -173,6 +173,23 @@ def test_short_probes_are_repeatable_and_bounded(player: Policy, rollouts: Rollo
         assert torch.allclose(values, again[name].values, atol=1e-6)
     assert not torch.equal(one["step_confidence"].values, other["step_confidence"].values)
     assert torch.allclose(one["step_accuracy"].values, other["step_accuracy"].values, atol=1e-5)  # forced, not sampled
+
+
+def test_probes_inside_a_turn_end_with_those_after_it(player: Policy, rollouts: Rollouts) -> None:
+    settings: dict[str, Any] = {"count": 2, "max_tokens": 4}
+    batch = ready(rollouts, StepProbe(player, **settings), ThoughtProbe(player, ends=":", **settings))
+    own = [s.ids for t in rollouts for s in t.sequences[0].spans if s.origin == "sampled"]
+    pieces = [piece for ids in own for piece in player.renderer.pieces(ids)]
+    ends = batch.last("token", "turn")
+    for name in ("accuracy", "confidence"):
+        column = batch[f"thought_{name}"]
+        assert torch.allclose(column.values[ends], batch[f"step_{name}"].values.to(column.values.dtype), atol=1e-5)
+        expected = [piece.endswith(":") or j in ends.tolist() for j, piece in enumerate(pieces)]
+        assert column.known.tolist() == expected and sum(expected) > len(ends)
+    again = ready(rollouts, ThoughtProbe(player, **settings))
+    assert torch.equal(torch.nonzero(again["thought_accuracy"].known).flatten(), ends)  # these turns have no paragraphs
+    credit = recipes.spae(step="token").credit(batch)
+    assert bool(credit.known.all()) and credit.values.unique().numel() > batch.count("turn") / 2
 
 
 def test_form_and_calls_are_read_off_the_turns(rollouts: Rollouts) -> None:

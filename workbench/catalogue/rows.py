@@ -311,7 +311,6 @@ METHODS: tuple[Method, ...] = (
         "official probe script; the training code is not public", "how penalty and potential difference enter the advantage"),
         "spae", {"SPAE/potential": "spae:potential", "SPAE/probe": "spae:probe", "SPAE/advantage": "spae:advantage"},
         ("unknown_policy(outcome, unknown)", "unknown_policy(step_accuracy, unknown)"),
-        missing="steps inside a thought: its probes stand after turns",
         notebook="notebooks/methods/spae.py"),
     _row(55, "daVinci-Agency", "transform", "planned", Card(
         "daVinci-Agency", 2026, "2602.02619",

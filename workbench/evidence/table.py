@@ -90,6 +90,13 @@ def _step_probe(sources: Sources) -> Evidence:
     return StepProbe(sources.policy)
 
 
+def _thought_probe(sources: Sources) -> Evidence:
+    from workbench.evidence.probes import ThoughtProbe
+
+    assert sources.policy is not None
+    return ThoughtProbe(sources.policy)
+
+
 def _informed(sources: Sources) -> Evidence:
     from workbench.evidence.informed import InformedLogprobs
 
@@ -159,6 +166,7 @@ TABLE: tuple[Row, ...] = (
     Row(("logprob_informed", "logprob_plain"), "policy", _informed),
     Row(("segment_gold_logprob", "segment_gold_logprob_start"), "policy", _segment_probe),
     Row(("step_accuracy", "step_confidence"), "policy", _step_probe),
+    Row(("thought_accuracy", "thought_confidence"), "policy", _thought_probe),
     Row(("bad_format",), "", lambda sources: BadFormat()),
     Row(("state",), "", lambda sources: StateIdentity()),
     Row(("answer_cluster", "cluster_support"), "", _clusters),

@@ -12,6 +12,7 @@ from workbench.batch import Batch, Level
 from workbench.credit import (
     Credit,
     Node,
+    Where,
     above,
     apply,
     center,
@@ -35,6 +36,7 @@ from workbench.credit.rules import one_of
 from workbench.losses import trajectory_mean
 from workbench.objective import clipped
 from workbench.recipes.base import Recipe
+from workbench.segments import seg_min
 
 Process = Literal["raw", "pooled"]
 Potential = Literal["paper", "released"]
@@ -100,6 +102,33 @@ def grpo_vps(alpha: float = 1.0, process: Process = "raw", low: float = 0.2, hig
 # ------------------------------------------------------------------------------------------------------------- SPAE
 
 
+def thought_ends(pieces: Sequence[str], ends: str = ".\n\n", close: str = "</think>") -> list[int]:
+    """Return the index of the last token of each step of a turn: where a paragraph of its thought ends, and the turn.
+
+    Args:
+        pieces: text of each token of the turn.
+        ends: what a step ends with.
+        close: what ends the thought; nothing is cut from there on. A turn without it is a thought to its end.
+
+    Source: SPAE, inference/probe_mechanism_example.py: steps end at tokens that end so, before the first "</think>".
+    Differs: an end that is spelled by several tokens counts, too; what follows the last one, the answer among it, is a
+        step of its own (the script, which only measures, has none there).
+
+    Example:
+        >>> thought_ends(["<think>", "a", ".\\n\\n", "b", "c.", "\\n\\n", "</think>", "d", ".\\n\\n", "e"])
+        [2, 5, 9]
+    """
+    found, tail = [], ""
+    for number, piece in enumerate(pieces):
+        tail = tail[-max(len(ends), len(close)) :] + piece
+        if close and close in tail:
+            break
+        if tail.endswith(ends):
+            found.append(number)
+    last = len(pieces) - 1
+    return found if not pieces or found[-1:] == [last] else [*found, last]
+
+
 def probe_scores(
     gold_logprobs: Sequence[Tensor], entropies: Sequence[Tensor], variant: Potential = "paper"
 ) -> tuple[float, float]:
@@ -145,15 +174,22 @@ def exponential(batch: Batch, x: Credit) -> Tensor:
     return torch.exp(x.values)
 
 
-def potential_change(phi: Node) -> Node:
-    """Phi_k - Phi_{k-1}; 0 at the first step."""
-    start = chain(phi, forget(~first()))
+def _first_known(credit: Credit, batch: Batch) -> Tensor:
+    owner = batch.up(credit.level, "trajectory")
+    places = torch.where(credit.known, torch.arange(len(credit)), len(credit))
+    return places == seg_min(places, owner, batch.count("trajectory"))[owner]
+
+
+def potential_change(phi: Node, inside: bool = False) -> Node:
+    """Phi_k - Phi_{k-1}; 0 at the first step: the first unit, or, of steps inside a turn, the first that ends one."""
+    begins = Where("first_known", _first_known) if inside else first()
+    start = chain(phi, forget(~begins))
     return mix(chain(phi, difference()), start, weights=(1.0, 0.0), unknown="skip")
 
 
-def shaping(phi: Node) -> Node:
+def shaping(phi: Node, inside: bool = False) -> Node:
     """g = exp(minmax(change of Phi)) - its mean, over all steps of the batch."""
-    spreaded = apply(exponential, chain(potential_change(phi), minmax(everything)))
+    spreaded = apply(exponential, chain(potential_change(phi, inside), minmax(everything)))
     return chain(spreaded, center(everything))
 
 
@@ -175,17 +211,21 @@ def spae(
         xi: weight of the shaping.
         full: potential above which the answer stands.
         potential: column of Phi on steps; None computes it from step_accuracy and step_confidence.
-        step: level of the steps: turns, or a unit of tokens.
+        step: level of the steps: turns, or a unit of tokens. "token" is for steps inside a turn, as published: their
+            columns are known at the last token of each (`thought_ends`), and a step's tokens share its credit.
 
-    Needs: outcome, step_accuracy, step_confidence (evidence: short sampled probes and the forced gold answer).
+    Needs: outcome; step_accuracy, step_confidence, of steps inside a turn thought_accuracy, thought_confidence
+        (evidence: short sampled probes and the forced gold answer).
     Holds: a step whose potential is unknown has no credit. f shrinks blame, too.
     Source: arXiv:2601.03823; the potential is the official probe script's. Reconstruction: f and g are from notes by
         others, their scopes and the last standardising (population, eps 1e-8, by tokens) are our reading.
     Differs: the paper samples again where a group's outcomes are all equal (DAPO).
     """
-    measured = (chain(read("step_accuracy", step)), chain(read("step_confidence", step)))
+    inside = step == "token"
+    names = ("thought_accuracy", "thought_confidence") if inside else ("step_accuracy", "step_confidence")
+    measured = (chain(read(name, step)) for name in names)
     phi = chain(apply(step_potential, *measured)) if potential is None else chain(read(potential, step))
     outcome = chain(read("outcome"), center(task), spread(step))
-    raw = mix(multiply(outcome, penalty(phi, alpha, full)), shaping(phi), weights=(1.0, xi))
-    credit = chain(raw, spread("token"), zscore(everything, ddof=0, eps=1e-8))
+    raw = mix(multiply(outcome, penalty(phi, alpha, full)), shaping(phi, inside), weights=(1.0, xi))
+    credit = chain(raw, fill("next") if inside else spread("token"), zscore(everything, ddof=0, eps=1e-8))
     return Recipe("spae", credit, clipped(0.2, 0.28))
