@@ -229,6 +229,6 @@ def _washed_row(t: dict[str, Any], k: int, m: dict[str, Any], full: float | None
         else washes.tokens(t["pieces"], credit, full, decimals)
     )
     name = th(
-        m["name"], scope="row", style="font-weight:normal;width:92px;overflow-wrap:break-word", pad="2px 8px 2px 0"
+        m["name"], scope="row", style="font-weight:normal;width:124px;overflow-wrap:break-word", pad="2px 8px 2px 0"
     )
     return tr(name, figure(cell, decimals, "2px 14px 2px 0", "width:64px"), td(washed, pad="2px 0"))
