@@ -59,9 +59,7 @@ NOT_YET: set[str] = {
     "Bi-level GAE",
     "Hindsight credit",
     "PPO, GAE over tokens",
-    "PPO, GAE over turns",
     "Potential shaping",
-    "Progress share",
 }
 """Names of rows with recipes whose notebook is still to be written. It may only shrink."""
 

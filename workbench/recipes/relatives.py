@@ -183,9 +183,12 @@ def progress_share(progress: str = "match_reward", temperature: float = 1.0) -> 
 
     Needs: outcome, match_reward (evidence: a gold tool trace).
     Holds: the shares of a rollout sum to its outcome, whatever p is; a failed rollout (0) has nothing to share.
-    Source: after SPA-RL, arXiv:2505.20732, as the literature describes it. Reconstruction: paper and code not read.
-    Differs: there a small network learns contributions that sum to the outcome; here p is a column and the softmax
-        makes the sum right. `return_pred` as p comes near to it.
+    Source: after SPA-RL, arXiv:2505.20732: abstract and released code (prm/train_our_progress_model.py) read, its body
+        not. Reconstruction: the softmax and the comparison with siblings.
+    Differs: there the policy's network with a linear head learns contributions whose sum is fitted to the outcome, PPO
+        is run on them, and an action the world could carry out earns 0.5 more; here p is a column and the softmax
+        makes the sum right. The released script for WebShop writes over the learned contributions with the outcome
+        minus the mean of the other rollouts.
     """
     shares = chain(read("outcome"), share(progress, temperature, "turn"))
     credit = chain(shares, reward_to_go(), center(task_and_turn), spread("token"))
