@@ -212,7 +212,7 @@ page.table(["rollout", "credit by turn"], [[i, page.line(row)] for i, row in enu
 # Its sum over the calls of a rollout, harmless where there is one, pays for making many. More calls, each compared with
 # the same turn, are our extension. Accounts of a later version (its title says
 # *Turn-Level Reward Design*; we could not read it) say that its form for more turns samples a tree of rollouts, and
-# that it turns to PPO for that reason: see PPO over turns.
+# that it turns to PPO for that reason: see [PPO over turns](ppo_turn.ipynb).
 
 # %%
 place = batch.trajectories.index(best.id)
@@ -290,7 +290,7 @@ check.ex(check.released)
 #
 # - [MatchTIR](matchtir.ipynb) has the same reward and compares what follows; [IGPO](igpo.ipynb) makes a reward where
 #   the world gives none.
-# - PPO over turns learns what a state is worth, and compares with that.
+# - [PPO over turns](ppo_turn.ipynb) learns what a state is worth, and compares with that.
 # - [All methods](../index.ipynb) on one set of rollouts, and the [glossary](../../tutorials/glossary.md) of what a
 #   training reports.
 #

@@ -193,11 +193,11 @@ BASELINES: tuple[Method, ...] = (
         ("recipe", "evidence"),
         "runs",
         Card(
-            "Turn-PPO: Turn-Level Advantage Estimation with PPO",
+            "Turn-PPO: Turn-Level Advantage Estimation with PPO for Improved Multi-Turn RL in Agentic LLMs",
             2025,
             "2512.17008",
             "the same with one value a turn: a turn is one action",
-            "named beside ST-PPO, which is another method; paper not read",
+            "abstract; paper and code not read",
             "everything beyond values and GAE at turn boundaries",
         ),
         recipes=("ppo_turn",),
@@ -205,6 +205,7 @@ BASELINES: tuple[Method, ...] = (
             "unknown_policy(outcome, unknown)",
             "unknown_policy(turn_value, unknown)",
         ),
+        notebook="notebooks/methods/ppo_turn.py",
     ),
     Method(
         "B10",

@@ -29,6 +29,8 @@ from workbench.rollouts import Rollouts
 Rows = Sequence[Sequence[float | None]]
 LEVELS = {"trajectory": "rollout"}
 """Words for a reader: what the code calls a trajectory is a rollout in the notebooks."""
+VALUES = ("value", "turn_value")
+"""Columns that the learner's own value head gives; no provider does."""
 
 
 def markdown(text: str) -> Any:
@@ -91,7 +93,10 @@ def _makers(recipe: Recipe, policy: Policy | None) -> str:
     try:
         providers = evidence.for_recipe(recipe, policy=policy, reference=policy, training=True)
     except evidence.MissingEvidence as missing:
-        return f"the world or you: {', '.join(missing.columns)}"
+        guessed = [name for name in missing.columns if name in VALUES]
+        others = [name for name in missing.columns if name not in VALUES]
+        said = [f"a value head, trained beside the policy: {', '.join(guessed)}"] * bool(guessed)
+        return "; ".join([*said, *[f"the world or you: {', '.join(others)}"] * bool(others)])
     said = [f"{p.name}{' (sees ' + ', '.join(p.sees) + ')' if p.sees else ''}" for p in providers]
     return "; ".join(said) if said else "the rollouts themselves carry it"
 
