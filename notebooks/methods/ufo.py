@@ -25,6 +25,7 @@ SEED = 3
 
 # %%
 from dataclasses import replace
+from statistics import stdev
 
 from IPython.display import display
 
@@ -42,7 +43,7 @@ from workbench.view import CreditMap, Ribbons
 env = envs.load("retry", world="chain", attempts=4, knobs={"hops": 1}, say="{question}")
 player = policy.load("tiny@chain", tools=env.tools)  # a million parameters, at its shipped warm start
 paper = ufo(host="grpo", entropy=0.0)
-released = ufo_released(host="grpo", entropy=0.0)
+released = ufo_released(host="grpo", entropy=0.0, share=1.0)  # which questions it trains on: section 6
 
 # %% [markdown]
 # ## 1. Quick facts
@@ -235,6 +236,23 @@ page.table(
 
 # %%
 page.side_by_side(batch, paper, released, trajectory=batch.trajectories.index(solved.id))
+
+# %% [markdown]
+# The release also throws away most of what it plays: of the eight questions of a batch it trains on the two whose
+# rewards differ most (`share=0.25`). Of the questions above:
+
+# %%
+choosing = ufo_released(host="grpo", entropy=0.0)
+paid = retry_reward(0.5, 0.5, 0.1, "answers")(None, batch).tolist()
+trained = choosing.credit(batch, to="trajectory").known.tolist()
+rows = {t.group: ([], []) for t in rollouts}
+for t, r, known in zip(rollouts, paid, trained, strict=True):
+    rows[t.group][0].append(r)
+    rows[t.group][1].append(known)
+page.table(
+    ["question", "spread of R", "trained on"],
+    [[name, page.number(stdev(rs), 2), "yes" if all(known) else "no"] for name, (rs, known) in rows.items()],
+)
 
 # %% [markdown]
 # Three more of the release that are not in the reward: its prompt also shows the numeric reward to the model, so that

@@ -109,7 +109,7 @@ def played():
 
 
 def test_a_real_policy_tries_again_and_ufo_pays_what_the_formula_says(played):
-    recipe = recipes.ufo_released(host="grpo", kl=0.0, entropy=0.0)
+    recipe = recipes.ufo_released(host="grpo", kl=0.0, entropy=0.0, share=1.0)
     ready = collect(played, for_recipe(recipe, played), cache=Cache())
     batch = ready.batch()
     again = [t for t in played if any(m.text == t.prompt[0].text for turn in t.turns for m in turn.observations)]

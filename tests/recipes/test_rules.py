@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+import torch
 
 from workbench import recipes
 from workbench.batch import Batch
@@ -55,6 +58,52 @@ def test_ufo_compares_within_a_group_when_asked_to() -> None:
     assert credit.tolist() == pytest.approx([(r - mean) / (spread + 1e-6) for r in rewards])
     with pytest.raises(ValueError, match="expected host='ppo' or 'grpo'"):
         recipes.ufo(host="dpo")  # type: ignore[arg-type]
+
+
+def of_tasks(*tasks: list[list[str | None]]) -> Batch:
+    """Rollouts of several tasks, with what a critic and a reference would say of a token a turn."""
+    rows = [answers for task in tasks for answers in task]
+    batch = tried(*rows)
+    groups = [f"g{n}" for n, task in enumerate(tasks) for _ in task]
+    bare = Batch.of_maps(batch.turn_trajectory, groups, range(batch.count("turn")))
+    bare = replace(bare, columns=batch.columns)
+    draw = torch.Generator().manual_seed(0)
+    for name in ("value", "logprob_old", "logprob_ref"):
+        bare = bare.with_column(name, "token", -torch.rand(batch.count("turn"), generator=draw, dtype=torch.float64))
+    return bare
+
+
+WIDE, WIDER, NARROW, FLAT = [["7"], ["3", "3"]], [["7"], ["3"] * 5], [["7"], ["3", "7"]], [["3"], ["1"]]
+
+
+@pytest.mark.parametrize("host", ["grpo", "ppo"])
+def test_the_release_trains_on_the_quarter_of_the_tasks_whose_rewards_differ_most(host) -> None:
+    tasks = [NARROW, FLAT, WIDER, NARROW, FLAT, WIDE, NARROW, FLAT]  # spreads 0.35, 0, 0.99, ..., 0.88, ...
+    batch, recipe = of_tasks(*tasks), recipes.ufo_released(host=host, entropy=0.0)
+    credit = recipe.credit(batch)
+    at = batch.up("token", "group")
+    chosen = (at == 2) | (at == 5)
+    assert torch.equal(credit.known, chosen) and credit.reasons == ("the rewards of other tasks differ more",)
+    # the others are gone as if they had never been sampled: from the statistics, and from what a value head learns
+    kept = torch.nonzero(torch.isin(batch.up("trajectory", "group"), torch.tensor([2, 5]))).flatten()
+    alone = recipes.ufo_released(host=host, entropy=0.0, share=1.0)
+    expected = alone.credits(batch.select(kept))
+    for name, one in recipe.credits(batch).items():
+        torch.testing.assert_close(one.values[chosen], expected[name].values)
+        assert not one.known[~chosen].any()
+
+
+def test_of_few_tasks_one_is_kept_and_a_lone_rollout_does_not_differ() -> None:
+    few = of_tasks(NARROW, [["7"]], WIDE, WIDE)
+    credit = recipes.ufo_released(host="grpo", entropy=0.0).credit(few, to="trajectory")
+    assert credit.known.tolist() == [False] * 3 + [True] * 2 + [False] * 2  # of equal ones the first
+    half = recipes.ufo(host="grpo", entropy=0.0, share=0.5).credit(few, to="trajectory")
+    assert half.known.tolist() == [False] * 3 + [True] * 4
+    lone = recipes.ufo_released().credit(of_tasks([["7"]], [["3"]]), to="trajectory")
+    assert lone.known.all()  # nothing to choose by, and PPO needs no siblings
+    for share in (0.0, 1.5, float("nan")):
+        with pytest.raises(ValueError, match="widest: expected a share"):
+            recipes.ufo(share=share)
 
 
 def artist_batch(outcome: list[float | None], form: list[float | None], calls: list[float | None]) -> Batch:

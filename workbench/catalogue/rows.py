@@ -161,7 +161,6 @@ METHODS: tuple[Method, ...] = (
         CODE_RUN),
         "ufo ufo_released", {"UFO/reward": "rules:reward"},
         ("unknown_policy(try_correct, unknown)",),
-        missing="choosing the groups whose rewards differ most",
         notebook="notebooks/methods/ufo.py"),
     _row(22, "SLEA-RL", "evidence + recipe", "planned", Card(
         "SLEA-RL: Step-Level Experience Augmented Reinforcement Learning for Multi-Turn Agentic Training", 2026, "2603.18079",

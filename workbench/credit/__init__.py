@@ -32,7 +32,7 @@ from workbench.credit.peers import (
 from workbench.credit.rules import same_level, within_trajectory
 from workbench.credit.signal import delta, difference, read, share
 from workbench.credit.unknown import drop, fill, forget
-from workbench.credit.where import Where, above, constant, equals, every, fewer_than, first, last
+from workbench.credit.where import Where, above, constant, equals, every, fewer_than, first, last, widest
 
 __all__ = [
     "Chain",
@@ -92,6 +92,7 @@ __all__ = [
     "task_and_turn",
     "total",
     "trajectory",
+    "widest",
     "within_trajectory",
     "zscore",
 ]

@@ -13,7 +13,7 @@ from workbench.batch import Batch, Level
 from workbench.credit.core import Credit
 from workbench.credit.params import Not
 from workbench.credit.peers import Peers, PeersLike, position
-from workbench.segments import run_starts, seg_count, seg_max, seg_min
+from workbench.segments import run_starts, seg_count, seg_max, seg_min, seg_sum
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,18 @@ def _every(credit: Credit, batch: Batch, count: int) -> Tensor:
     return (position(batch, credit.level) + 1) % count == 0
 
 
+def _widest(credit: Credit, batch: Batch, share: float, peers: PeersLike) -> Tensor:
+    key, size = keyed(credit, batch, peers)
+    count = seg_count(key, size, credit.known)
+    mean = seg_sum(credit.values, key, size, credit.known) / count.clamp_min(1)
+    square = seg_sum((credit.values - _gather(mean, key, 0.0)) ** 2, key, size, credit.known)
+    spread = torch.where(count > 1, square / (count - 1).clamp_min(1), -1.0)  # of variances: they have the same order
+    chosen = torch.zeros(size, dtype=torch.bool)
+    chosen[torch.argsort(spread, descending=True, stable=True)[: max(int(share * size), 1)]] = True
+    comparable = spread >= 0
+    return _gather(chosen & comparable if bool(comparable.any()) else torch.ones_like(chosen), key, False)
+
+
 def constant(peers: PeersLike) -> Where:
     """Units whose peers' known values are all exactly equal (a lone unit included)."""
     return Where("constant", _constant, (peers,))
@@ -133,3 +145,16 @@ def every(count: int) -> Where:
     if count < 1:
         raise ValueError(f"every: expected at least 1, got {count!r}")
     return Where("every", _every, (count,))
+
+
+def widest(share: float, peers: PeersLike) -> Where:
+    """Units of the sets of peers that differ most: of n sets the int(share n), at least one, with the largest spread.
+
+    Args:
+        share: in (0, 1].
+        peers: the sets; of equal spreads the first counts. Fewer than two known units have no spread; where no set has
+            one there is nothing to choose by, and all are meant.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"widest: expected a share above 0 and at most 1, got {share!r}")
+    return Where("widest", _widest, (share, peers))

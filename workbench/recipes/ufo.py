@@ -21,6 +21,7 @@ from workbench.credit import (
     chain,
     column,
     count_before,
+    drop,
     forget,
     mix,
     place,
@@ -28,6 +29,7 @@ from workbench.credit import (
     spread,
     task,
     total,
+    widest,
     zscore,
 )
 from workbench.credit.rules import one_of
@@ -117,8 +119,21 @@ def retry_reward(gamma: float, repeat: float, invalid: float, count: Count) -> N
     return mix(success(gamma, count), repetition(), broken, weights=(1.0, -repeat, -invalid))
 
 
-def _hosted(name: str, reward: Node, host: Host, kl: float | Schedule, entropy: float) -> Recipe:
+def of_groups_that_differ(reward: Node, share: float) -> Node:
+    """The reward where a task's rewards differ more than those of most tasks of the batch; the others are dropped.
+
+    Source: unary-feedback, config/base.yaml, rollout_filter_ratio 0.25 of type "std": of 8 groups the 2 whose rewards
+        have the largest sample deviation are trained on, the others are thrown away once they are played.
+    Differs: of a few groups at least one is kept.
+    """
+    if share == 1.0:
+        return reward
+    return chain(reward, drop(~widest(share, task), "the rewards of other tasks differ more"))
+
+
+def _hosted(name: str, reward: Node, host: Host, kl: float | Schedule, entropy: float, share: float) -> Recipe:
     one_of(name, "host", host, Host)
+    reward = of_groups_that_differ(reward, share)
     if host == "grpo":
         credit = chain(reward, zscore(task, ddof=1, eps=1e-6), spread("token"))
         return Recipe(name, credit, clipped(0.2, 0.28, entropy=entropy))
@@ -137,6 +152,7 @@ def ufo(
     host: Host = "ppo",
     kl: float | Schedule = 0.001,
     entropy: float = 0.001,
+    share: float = 1.0,
 ) -> Recipe:
     """Pay for a right answer the less the later it comes, and charge for repeating wrong ones.
 
@@ -153,13 +169,14 @@ def ufo(
         kl: of the policy that sampled to the reference, in the reward of each token (ppo); needs the column
             "logprob_ref" unless 0.
         entropy: weight of the entropy bonus; needs the model's entropy per token unless 0.
+        share: of the tasks of a batch that are trained on: those whose rewards differ most; 1 is all.
 
     Needs: try_correct, try_valid, try_repeated, try_broken (evidence: read off the answers); value (ppo).
     Holds: a right fifth answer after four equal wrong ones is worth 1/16 - 0.3 < 0; five different wrong ones, 0.
     Source: arXiv:2507.14295: decay, repetition, a charge for invalid output.
-    Differs: see `ufo_released`. Both train on the quarter of the groups whose rewards differ most: that is sampling.
+    Differs: see `ufo_released`.
     """
-    return _hosted("ufo", retry_reward(gamma, repeat, invalid, "turns"), host, kl, entropy)
+    return _hosted("ufo", retry_reward(gamma, repeat, invalid, "turns"), host, kl, entropy, share)
 
 
 def ufo_released(
@@ -169,16 +186,18 @@ def ufo_released(
     host: Host = "ppo",
     kl: float | Schedule = 0.001,
     entropy: float = 0.001,
+    share: float = 0.25,
 ) -> Recipe:
-    """UFO as released: only valid answers count as tries.
+    """UFO as released: only valid answers count as tries, and a quarter of the tasks is trained on.
 
     Args: as in `ufo`.
 
-    Source: lichengliu03/unary-feedback, ragen/env/metamathqa/env.py, ragen/llm_agent/es_manager.py.
+    Source: lichengliu03/unary-feedback, ragen/env/metamathqa/env.py, ragen/llm_agent/es_manager.py, config/base.yaml.
+    Holds: with fewer than 8 tasks in a batch, one of them is trained on.
     Differs: a try that cannot be read does not age the success, it costs 0.1; the paper's t is the turn. An empty
         answer breaks the release's environment; here it is a try that cannot be read.
     """
-    return _hosted("ufo_released", retry_reward(gamma, repeat, invalid, "answers"), host, kl, entropy)
+    return _hosted("ufo_released", retry_reward(gamma, repeat, invalid, "answers"), host, kl, entropy, share)
 
 
 def at_end(reward: Node) -> Chain:
