@@ -57,7 +57,6 @@ def test_what_runs_is_here() -> None:
 NOTEBOOKS = Path("notebooks") / "methods"
 NOT_YET: set[str] = {
     "Bi-level GAE",
-    "Hindsight credit",
     "PPO, GAE over tokens",
     "Potential shaping",
 }

@@ -103,11 +103,12 @@ RELATIVES: tuple[Method, ...] = (
             2019,
             "1912.02503",
             "how much likelier a turn is once the end is known",
-            "formula",
+            "formula; the released class read",
             "the policy told the answer stands for the learned hindsight distribution; the bound",
         ),
         recipes=("hindsight",),
         axioms=(TASK, "unknown_policy(outcome, unknown)"),
+        notebook="notebooks/methods/hindsight.py",
     ),
     Method(
         "B17",
