@@ -57,8 +57,6 @@ def test_what_runs_is_here() -> None:
 NOTEBOOKS = Path("notebooks") / "methods"
 NOT_YET: set[str] = {
     "Bi-level GAE",
-    "PPO, GAE over tokens",
-    "Potential shaping",
 }
 """Names of rows with recipes whose notebook is still to be written. It may only shrink."""
 

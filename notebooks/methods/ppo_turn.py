@@ -142,6 +142,8 @@ Ribbons(rollouts, shown.id, paper)
 CreditMap(rollouts, shown.id, [grpo(kl=0.0), paper])
 
 # %% [markdown]
+# A turn that went as expected stands near 0, or below it once the batch is centred (section 5).
+#
 # **At a turn's boundary.** The tool's words are in the context when the next guess is made, so the surprise of a turn
 # holds what the tool answered, good luck and bad luck with it. They are no action: they get no credit, and however long
 # they are, one turn is one step of time.
@@ -313,7 +315,7 @@ check.ex(past.wrong)
 # %% [markdown]
 # ## 9. Where to go on
 #
-# - PPO over tokens (ppo): the same with a token as the step of time, and what $\lambda$ then means.
+# - [PPO over tokens](ppo.ipynb): the same with a token as the step of time, and what $\lambda$ then means.
 # - Bi-level GAE (bilevel_gae): both, one inside the other.
 # - [VPR](vpr.ipynb) has an oracle where this has a head; [IGPO](igpo.ipynb) asks the policy.
 # - [All methods](../index.ipynb) on one set of rollouts, and the [glossary](../../tutorials/glossary.md) of what a

@@ -186,6 +186,7 @@ BASELINES: tuple[Method, ...] = (
             "unknown_policy(outcome, unknown)",
             "unknown_policy(value, unknown)",
         ),
+        notebook="notebooks/methods/ppo.py",
     ),
     Method(
         "B9",

@@ -16,8 +16,10 @@ from workbench.objective import Objective
 from workbench.recipes import Recipe
 from workbench.rollouts import Rollouts
 from workbench.segments import run_starts
-from workbench.train.plan import Learner
+from workbench.train.parts import score
+from workbench.train.plan import Learner, Plan
 from workbench.train.student import hidden_states
+from workbench.train.trees import parts_of
 
 
 def hidden(learner: Learner, batch: Batch) -> Tensor:
@@ -84,6 +86,16 @@ def explained(value: Tensor, came: Tensor) -> float:
         (1.0, 0.0)
     """
     return float(1 - (came - value).var() / came.var())
+
+
+def drift(learner: Learner, batch: Batch, plan: Plan) -> float:
+    """Return how far a learner's log-probs of the sampled tokens are from those they were sampled with, on average."""
+    everything = torch.ones(batch.count("token"), dtype=torch.bool)
+    now = torch.zeros(batch.count("token"), dtype=torch.float64)
+    with torch.no_grad():
+        for part in parts_of(learner.model, batch, everything, plan.micro_tokens, plan.pack):
+            now[part.tokens] = score(learner.student, part, plan.temperature)[0].double()
+    return float((now - batch["logprob_old"].values.double()).abs().mean())
 
 
 def values_only(recipe: Recipe) -> Recipe:
