@@ -12,7 +12,7 @@ import torch
 
 from workbench import recipes
 from workbench.envs.chain import Chain
-from workbench.evidence import Cache, collect, for_recipe
+from workbench.evidence import Cache, Meter, collect, for_recipe
 from workbench.evidence.ablation import ObservationDrop, ReplayDrop, without
 from workbench.evidence.coalitions import (
     ShapleyTurns,
@@ -119,6 +119,23 @@ def test_many_turns_are_sampled_with_intervals(player: Policy, rollouts: Rollout
     assert torch.allclose(*sums, atol=1e-4)
     again = collect(rollouts, [ShapleyTurns(player, exact=0, orders=8)], cache=Cache()).batch()
     assert torch.equal(again["shapley"].values, sampled["shapley"].values)
+
+
+def test_what_coalitions_are_worth_can_be_asked_for(player: Policy, rollouts: Rollouts) -> None:
+    probe = ShapleyTurns(player)
+    t = max(rollouts, key=lambda one: len(one.turns))
+    n = len(t.turns) - 1
+    worth = probe.worths(t)
+    assert list(worth) == every_set(n)
+    batch = collect(Rollouts((t,)), [probe], cache=Cache()).batch()
+    assert [one.value for one in exact_shares(n, worth)] == pytest.approx(
+        batch["shapley"].values[:n].tolist(), abs=1e-5
+    )
+    ends, meter = [0, (1 << n) - 1], Meter()
+    assert probe.worths(t, ends, meter) == pytest.approx({mask: worth[mask] for mask in ends}, abs=1e-5)
+    assert meter.calls == 2 and meter.tokens > 0
+    with pytest.raises(RecordError, match="no coalition of its turns can be scored"):
+        probe.worths(replace(t, gold={}))
 
 
 @pytest.mark.parametrize("wrong", [{"exact": 20}, {"orders": 3}, {"orders": 2}])
