@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
 import pytest
 import torch
 
+from workbench import recipes
 from workbench.batch import Batch
 from workbench.recipes import aem, dr_venus, grpo_released, grpo_vps, mapo, mini_o3, pbsd, spae, vpr_states, vpr_turns
 from workbench.recipes.steps import entropy_segments, probe_scores, thought_ends
@@ -275,6 +277,46 @@ def test_aem_weights_have_mean_one_over_turns_not_tokens() -> None:
     assert float(alpha.mean()) == pytest.approx(1.0) and alpha[1] > alpha[2] > alpha[0]
     sure = aem().credit(batch, to="turn").values
     assert sure[1] > sure[0] > 0 > sure[2]
+
+
+def hosted_batch() -> Batch:
+    """Two tasks of two rollouts each, of two turns and one; what a critic says of a token, and entropies, are drawn."""
+    batch = Batch.of_maps([0, 0, 1, 2, 2, 3], ["a", "a", "b", "b"], [0, 0, 0, 1, 2, 2, 3, 3, 4, 5])
+    draw = torch.Generator().manual_seed(1)
+    for column in ("token_entropy", "value", "logprob_old", "logprob_ref"):
+        sign = 1 if column == "token_entropy" else -1
+        batch = batch.with_column(column, "token", sign * torch.rand(10, generator=draw, dtype=torch.float64))
+    batch = batch.with_column("outcome", "trajectory", [1.0, 0.0, 1.0, 1.0])
+    batch = batch.with_column("turn_reward", "turn", [0.0, 1.0, 0.0, 0.5, 0.5, 0.25])
+    return batch.with_column("state", "turn", [0, 1, 0, 0, 1, 0])
+
+
+HOSTS = [recipes.grpo_released(), recipes.dapo(), recipes.gspo(), recipes.rloo(), recipes.gigpo(), recipes.ppo()]
+
+
+@pytest.mark.parametrize("host", HOSTS, ids=lambda one: one.name)
+def test_aem_weighs_whatever_its_host_says_and_keeps_all_else_of_it(host: recipes.Recipe) -> None:
+    batch, recipe = hosted_batch(), aem(rate=2.0, host=host)
+    alpha = entropy_weight(turn_entropy(), 2.0, 0.1)(None, batch).values[batch.token_turn]
+    base, got = host.credits(batch), recipe.credits(batch)
+    before, after = base.pop("credit"), got.pop("credit")
+    torch.testing.assert_close(after.values[after.known], (alpha * before.values)[after.known])
+    assert torch.equal(after.known, before.known) and after.reasons == before.reasons
+    assert not torch.allclose(after.values, before.values)
+    assert {name: one.tolist() for name, one in got.items()} == {name: one.tolist() for name, one in base.items()}
+    assert recipe == replace(host, name=f"aem_{host.name}", chain=recipe.chain)
+    plain = recipe.credit(batch, to="turn")  # a turn has the mean of its tokens, for every host
+    assert plain.level == "turn" and plain.known.any()
+
+
+def test_aem_is_grpo_unless_a_host_is_named() -> None:
+    batch = hosted_batch()
+    assert aem().credit(batch).tolist() == aem(host=grpo_released()).credit(batch).tolist()
+    assert repr(aem(rate=2.0).chain).endswith("> zscore(task, singleton='keep') > spread('turn')]) > spread('token')")
+    with pytest.raises(ValueError, match="low, high and kl are GRPO's; give them to the host"):
+        aem(host=recipes.dapo(), kl=0.1)
+    with pytest.raises(TypeError, match=r"recipes.dapo\(\) for `host`, got 'dapo'"):
+        aem(host="dapo")  # type: ignore[arg-type]
 
 
 # ------------------------------------------------------------------------------------------------------- judged, masked

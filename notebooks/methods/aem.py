@@ -31,7 +31,7 @@ from IPython.display import display
 
 from workbench import envs, evidence, policy
 from workbench.policy import Settings
-from workbench.recipes import aem, grpo
+from workbench.recipes import aem, dapo, grpo, rloo
 from workbench.recipes.weighed import turn_entropy
 from workbench.rollout import play
 from workbench.teach import method_curves, predict
@@ -170,6 +170,14 @@ page.side_by_side(
     replace(aem(rate=-1.0), name="aem, sign flipped"),
     trajectory=batch.trajectories.index(solved.id),
 )
+
+# %% [markdown]
+# The weights do not ask what they weigh. Its authors also put them on DAPO and GSPO; here any recipe can be the host,
+# and keeps its own loss and way of sampling:
+
+# %%
+hosted = [aem(host=host) for host in (dapo(), rloo())]
+page.side_by_side(batch, paper, *hosted, trajectory=batch.trajectories.index(solved.id))
 
 # %% [markdown]
 # ## 7. How it learned

@@ -117,7 +117,6 @@ METHODS: tuple[Method, ...] = (
         "two independent reading notes that agree; no code", "formulas written anew from those notes"),
         "aem", {"AEM/from_tokens": "weighed:from_tokens", "AEM/from_means": "weighed:from_means"},
         ("independent_of_other_tasks", "unknown_policy(outcome, unknown)"),
-        missing="hosts other than GRPO as recipes of their own",
         notebook="notebooks/methods/aem.py"),
     _row(13, "MAPO (MICA)", "evidence + recipe + environment", "runs", Card(
         "MAPO: Mixed Advantage Policy Optimization for Long-Horizon Multi-Turn Dialogue", 2026, "2603.06194",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -58,25 +59,61 @@ def entropy_weight(entropy: Node, rate: float, least_range: float) -> Chain:
     return chain(apply(decay, normalised, rate=rate), scale(task, by="mean", eps=0.0))
 
 
-def aem(rate: float = 1.0, least_range: float = 0.1, low: float = 0.2, high: float = 0.2, kl: float = 0.0) -> Recipe:
-    """GRPO whose confident turns take larger steps, up or down.
+def weighed(base: Node, weight: Node) -> Chain:
+    """The credit of a recipe, turn by turn times a weight; at the tokens, where the base differs inside a turn.
+
+    A[u] = alpha_{i,t} A_base[i, u]    for the tokens u of turn t
+
+    Args:
+        base: a chain that ends on tokens.
+        weight: ends on turns.
+    """
+    whole = base.stages[:-1] if isinstance(base, Chain) and base.stages[-1] == spread("token") else ()
+    level = chain(*whole).level_out(None) if whole else "token"
+    if level == "trajectory":
+        whole = (*whole, spread("turn"))
+    if level in ("trajectory", "turn"):
+        return chain(multiply(weight, chain(*whole)), spread("token"))
+    return chain(multiply(chain(weight, spread("token")), base))
+
+
+def aem(
+    rate: float = 1.0,
+    least_range: float = 0.1,
+    low: float = 0.2,
+    high: float = 0.2,
+    kl: float = 0.0,
+    host: Recipe | None = None,
+) -> Recipe:
+    """GRPO, or another recipe, whose confident turns take larger steps, up or down.
 
         A_{i,t} = alpha_{i,t} (R_i - mean) / (std + 1e-6),    alpha = exp(-rate h_{i,t}) / mean over the task's turns
 
     Args:
         rate: lambda, how much entropy counts.
         least_range: a task whose turns differ by less (nats) is left as it is.
-        low, high: clip half-widths.
-        kl: weight of the k3 KL to the reference policy; needs the column "logprob_ref" unless 0.
+        low, high: clip half-widths, of GRPO.
+        kl: of GRPO: weight of the k3 KL to the reference policy; needs the column "logprob_ref" unless 0.
+        host: another recipe, whose credit is weighed the same way (`aem(host=recipes.dapo())`). It keeps its objective,
+            with its own clip and KL, its streams and its way of sampling; None is GRPO.
 
-    Needs: outcome, token_entropy (evidence: entropies of a forward pass over the sampled tokens).
-    Holds: the mean weight of a task's turns is 1 (of its tokens not); equal outcomes give 0.
-    Source: arXiv:2605.00425, by two reading notes that agree; no official code was found.
-    Differs: hosts other than GRPO (DAPO, GSPO) are `entropy_weight` in a chain of yours.
+    Needs: outcome (or what the host reads), token_entropy (evidence: entropies of a forward pass over the sampled
+        tokens).
+    Holds: the mean weight of a task's turns is 1 (of its tokens not); where the host gives 0, this gives 0: with GRPO,
+        equal outcomes.
+    Source: arXiv:2605.00425, by two reading notes that agree; no official code was found. Published hosts: GRPO, DAPO,
+        GSPO and GRPO++.
+    Differs: any recipe is taken for a host; those that credit tokens or turns apart (GiGPO, PPO) were not published.
     """
-    alpha = entropy_weight(turn_entropy(), rate, least_range)
-    credit = chain(multiply(alpha, chain(_outcome(), spread("turn"))), spread("token"))
-    return Recipe("aem", credit, clipped(low, high, aggregate=token_mean, kl=kl))
+    if host is not None and not isinstance(host, Recipe):
+        raise TypeError(f"aem: expected a recipe such as recipes.dapo() for `host`, got {host!r}")
+    if host is not None and (low, high, kl) != (0.2, 0.2, 0.0):
+        raise ValueError(f"aem: low, high and kl are GRPO's; give them to the host, as in {host.name}(...)")
+    name = "aem" if host is None else f"aem_{host.name}"
+    objective = clipped(low, high, aggregate=token_mean, kl=kl)
+    base = host or Recipe(name, chain(_outcome(), spread("token")), objective)
+    credit = weighed(base.chain, entropy_weight(turn_entropy(), rate, least_range))
+    return replace(base, name=name, chain=credit)
 
 
 def answer_log_ratio() -> Chain:
