@@ -54,10 +54,12 @@ RELATIVES: tuple[Method, ...] = (
             1999,
             None,
             "a potential's differences join the rewards and change no policy's rank",
-            "textbook",
+            "abstract, and textbooks for the theorem",
+            "the comparison with siblings at the same turn; the policy's belief as potential",
         ),
         recipes=("potential_shaping",),
         axioms=(TASK, "unknown_policy(outcome, unknown)"),
+        notebook="notebooks/methods/potential_shaping.py",
     ),
     Method(
         "B14",
