@@ -312,7 +312,7 @@ check.ex(check.made(check.all_tokens))
 # ## 9. Where to go on
 #
 # - [PPO over turns](ppo_turn.ipynb): one value and one step a turn.
-# - Bi-level GAE (bilevel_gae): turns outside, tokens inside.
+# - [Bi-level GAE](bilevel_gae.ipynb): turns outside, tokens inside.
 # - [REINFORCE](reinforce.ipynb) is what is left without a head; [GRPO](grpo.ipynb) has siblings in its place.
 # - [All methods](../index.ipynb) on one set of rollouts, and the [glossary](../../tutorials/glossary.md) of what a
 #   training reports.

@@ -256,7 +256,7 @@ page.table(
 # - `ppo_turn(ratio="turn")` clips a turn's ratio, the geometric mean of its tokens'; the default clips token by token.
 # - Another paper (ST-PPO, arXiv:2511.20718) calls *Turn-PPO* a change of the ratio alone, with token values.
 # - Released systems differ in **where the value of a turn stands**. Here it is the state before its first token; code
-#   for two-level estimates (bilevel_gae) reads it at the turn's last one, when the action is taken already.
+#   for [two-level estimates](bilevel_gae.ipynb) reads it at the turn's last one, when the action is taken already.
 #
 # Both clips have the same credit; what differs is what an update may do with it:
 
@@ -316,7 +316,7 @@ check.ex(past.wrong)
 # ## 9. Where to go on
 #
 # - [PPO over tokens](ppo.ipynb): the same with a token as the step of time, and what $\lambda$ then means.
-# - Bi-level GAE (bilevel_gae): both, one inside the other.
+# - [Bi-level GAE](bilevel_gae.ipynb): both, one inside the other.
 # - [VPR](vpr.ipynb) has an oracle where this has a head; [IGPO](igpo.ipynb) asks the policy.
 # - [All methods](../index.ipynb) on one set of rollouts, and the [glossary](../../tutorials/glossary.md) of what a
 #   training reports.

@@ -39,10 +39,11 @@ RELATIVES: tuple[Method, ...] = (
             2025,
             "2504.20073",
             "GAE over turns gives each turn a target, GAE inside the turn carries it to its tokens",
-            "code read; its turn ends are not reproduced",
+            "code read; where it ends turns and reads their values is not reproduced",
         ),
         recipes=("bilevel_gae",),
         axioms=("unknown_policy(outcome, unknown)", "unknown_policy(turn_value, unknown)"),
+        notebook="notebooks/methods/bilevel_gae.py",
     ),
     Method(
         "B13",

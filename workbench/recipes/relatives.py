@@ -123,9 +123,11 @@ def bilevel_gae(
 
     Needs: outcome (or the turn rewards); turn_value and value, from the learner's value head.
     Holds: with all four 1 and no values, the raw advantage of every token is its turn's return.
-    Source: RAGEN (arXiv:2504.20073), ragen/trainer/core_algos.py, compute_bi_level_gae_advantage_return, read.
+    Source: RAGEN (arXiv:2504.20073), ragen/trainer/core_algos.py, compute_bi_level_gae_advantage_return, read; named
+        Bi-Level GAE in VAGEN (arXiv:2510.16907, abstract).
     Differs: turns are data here; the release takes a token for a turn's end where its reward is not 0, so that a turn
-        with a reward of exactly 0 is none.
+        with a reward of exactly 0 is none. V_k is there the value before the turn's last token, when the action is
+        taken; one lambda serves both passes. With all four numbers 1 that makes no difference.
     """
     rewards = chain(read("outcome"), place("turn")) if reward is None else chain(read(reward, "turn"))
     turns = chain(rewards, gae(gamma_turn, lam_turn, "turn_value"), add("turn_value"))
