@@ -24,6 +24,8 @@
 SEED = 3
 
 # %%
+from textwrap import fill
+
 import torch
 from IPython.display import display
 
@@ -45,19 +47,11 @@ index.ordered()
 
 # %% [markdown]
 # ## 2. By what they answer
-#
-# | the question | methods |
-# |---|---|
-# | Was this rollout better than its siblings? | REINFORCE, RLOO, GRPO, Dr. GRPO, DAPO, GSPO, Mini-o3 |
-# | Was this a better move than others from the same state, or at the same place? | GiGPO, MatchTIR, VPR |
-# | Did this turn make the right answer likelier? | IGPO, A²TGPO, DR-Venus, SPAE, GRPO-VPS |
-# | Would one who knows the answer have done this, too? | PBSD |
-# | How sure was the policy of this turn? | AEM |
-# | Did this turn move the group towards what it ended up saying? | SIOP |
-# | Which try was right, and did the rollout repeat itself? | UFO |
-# | How much closer did this reply bring the user, now and later? | MAPO |
-# | Was it right, in good form, and did its calls work? | ARTIST |
-#
+
+# %%
+index.questions()
+
+# %% [markdown]
 # ## 3. One set of rollouts
 #
 # Sixteen questions, four rollouts each, of `tiny` in a world in which every search narrows a list; the world knows
@@ -72,7 +66,7 @@ rollouts, methods, lacking = index.collected(rollouts, player)
 batch = rollouts.batch()
 credits = compare.credits_of(list(methods.values()), batch)
 print(f"{len(rollouts)} rollouts, {batch.count('turn')} turns, {sum(t.outcome == 1 for t in rollouts)} right")
-print(f"{len(methods)} methods can be computed on them: {', '.join(methods)}")
+print(fill(f"{len(methods)} methods can be computed on them: {', '.join(methods)}", 100))
 page.table(["not here", "because these rollouts lack"], sorted(lacking.items()))
 
 # %% [markdown]
@@ -87,7 +81,7 @@ index.matrix(credits)
 # %% [markdown]
 # Inside a question, methods that compare outcomes alone give all turns the same order: they differ in size, and only
 # between questions. As soon as a method looks at something else, it is another method. The least agreement within each
-# kind of need, and the pairs that agree least of all:
+# kind of need, and the pairs that agree least of all (no method in more than two):
 
 # %%
 kinds = {name: index.group_of(recipe) for name, recipe in methods.items()}

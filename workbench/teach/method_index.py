@@ -35,15 +35,45 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
 group it reads a column of."""
 
 
-def group_of(recipe: Recipe) -> str:
-    """Return what a recipe needs most, a key of `NEEDS`.
+ANSWERS: Mapping[str, tuple[str, ...]] = {
+    "Was this rollout better than its siblings?": ("outcome", "truncated"),
+    "Was it better than expected, from here on?": ("value", "turn_value"),
+    "Was it right, in good form, and did its calls work?": ("format_score",),
+    "Was this a better move than others from the same state, or at the same place?": (
+        "state",
+        "turn_reward",
+        "match_turn_reward",
+        "oracle_on_path",
+    ),
+    "How far along the way to the goal is it?": ("match_reward",),
+    "Did this turn make the right answer likelier?": ("gold_logprob", "segment_gold_logprob", "step_accuracy"),
+    "Did this turn change what outcome is to be expected?": ("return_pred",),
+    "Would one who knows the answer have done this, too?": ("logprob_informed",),
+    "How sure was the policy of this turn?": ("token_entropy",),
+    "Did this turn move the group towards what it ended up saying?": ("cluster_prob",),
+    "Which try was right, and did the rollout repeat itself?": ("try_correct",),
+    "How much closer did this reply bring the user, now and later?": ("state_distance",),
+    "What would be missing without this turn?": ("ablation_drop", "shapley"),
+}
+"""What methods ask, by the columns they read. A method stands at the last question it reads a column of."""
+ELSE = "something else"
+
+
+def group_of(recipe: Recipe, groups: Mapping[str, tuple[str, ...]] = NEEDS) -> str:
+    """Return the last group a recipe reads a column of: what it needs most, or what it asks.
+
+    Args:
+        recipe: the method.
+        groups: `NEEDS` or `ANSWERS`.
 
     Example:
         >>> group_of(recipes.rloo()), group_of(recipes.matchtir())
         ('the outcome alone', 'rules: a reference trace, formats, tries')
+        >>> group_of(recipes.aem(), ANSWERS)
+        'How sure was the policy of this turn?'
     """
-    found = [name for name, columns in NEEDS.items() if set(columns) & set(recipe.chain.needs)]
-    return found[-1] if found else "something else"
+    found = [name for name, columns in groups.items() if set(columns) & set(recipe.chain.needs)]
+    return found[-1] if found else ELSE
 
 
 def every() -> dict[str, Recipe]:
@@ -59,7 +89,7 @@ def ordered() -> Any:
     """List every method that has a recipe: what it needs, what it asks, at which level it decides, its notebook."""
     rows = {row.recipes[0]: row for row in catalogue.ALL if row.recipes}
     lines = []
-    for need in (*NEEDS, "something else"):
+    for need in (*NEEDS, ELSE):
         for name, recipe in every().items():
             if group_of(recipe) == need:
                 lines.append(
@@ -68,6 +98,15 @@ def ordered() -> Any:
     for earlier, line in zip(lines[-2::-1], lines[:0:-1], strict=True):
         line[0] = "" if line[0] == earlier[0] else line[0]
     return table(["needs", "method", "the idea", "decides per", "reads"], lines)
+
+
+def questions() -> Any:
+    """List what methods ask, and who asks it."""
+    rows = {row.recipes[0]: row.name for row in catalogue.ALL if row.recipes}
+    asked: dict[str, list[str]] = {question: [] for question in (*ANSWERS, ELSE)}
+    for name, recipe in every().items():
+        asked[group_of(recipe, ANSWERS)].append(rows[name])
+    return table(["the question", "methods"], [[q, ", ".join(names)] for q, names in asked.items() if names])
 
 
 def _link(row: catalogue.Method) -> str:
@@ -123,10 +162,39 @@ def _takes_none(made: Any) -> bool:
 
 def matrix(credits: Mapping[str, Credit]) -> Any:
     """Return the agreement of every pair (rank correlation over turns), similar methods beside each other."""
+    from html import escape
+
+    from IPython.display import HTML
+
     found = compare.agreement_matrix(credits)
     order = _near(found.fillna(0.0).to_numpy().tolist())
     names = [list(credits)[i] for i in order]
-    return found.loc[names, names].style.format("{:+.2f}", na_rep="?").map(_shade)
+    heads = "".join(f'<th scope="col" style="{UPRIGHT}">{escape(name)}</th>' for name in names)
+    lines = [
+        f'<tr><th scope="row" style="{CELL}text-align:right">{escape(one)}</th>'
+        + "".join(f'<td style="{CELL}{_shade(value)}">{_short(value)}</td>' for value in found.loc[one, names])
+        + "</tr>"
+        for one in names
+    ]
+    rows = f"<thead><tr><td></td>{heads}</tr></thead><tbody>{''.join(lines)}</tbody>"
+    return HTML(f'<div style="overflow-x:auto"><table style="border-collapse:collapse">{rows}</table></div>')
+
+
+CELL = "padding:3px 4px;font-size:11px;text-align:center;min-width:26px;border:0;font-variant-numeric:tabular-nums;"
+UPRIGHT = f"{CELL}writing-mode:vertical-rl;transform:rotate(180deg);text-align:left;white-space:nowrap"
+
+
+def _short(value: float) -> str:
+    """Write a correlation in three signs or less; "?" where there is none.
+
+    Example:
+        >>> _short(0.634), _short(-0.3), _short(0.999), _short(-0.001), _short(float("nan"))
+        ('.63', '−.30', '1', '0', '?')
+    """
+    if value != value:
+        return "?"
+    text = f"{abs(value):.2f}".removeprefix("0")
+    return {".00": "0", "1.00": "1"}.get(text, text) if value > 0 or text == ".00" else f"−{text}".replace("1.00", "1")
 
 
 def _shade(value: float) -> str:
@@ -134,7 +202,7 @@ def _shade(value: float) -> str:
     if not -1 <= value <= 1:
         return ""
     red = "213,94,0" if value < 0 else "0,114,178"
-    return f"background-color: rgba({red},{0.6 * abs(value):.2f})"
+    return f"background-color:rgba({red},{0.6 * abs(value):.2f})"
 
 
 def _near(agreement: Sequence[Sequence[float]]) -> list[int]:
@@ -146,8 +214,14 @@ def _near(agreement: Sequence[Sequence[float]]) -> list[int]:
     return order
 
 
-def least_alike(credits: Mapping[str, Credit], count: int = 6) -> list[tuple[float, str, str]]:
-    """Return the pairs that agree least, as (rank correlation, one, other)."""
+def least_alike(credits: Mapping[str, Credit], count: int = 6, often: int = 2) -> list[tuple[float, str, str]]:
+    """Return the pairs that agree least, as (rank correlation, one, other).
+
+    Args:
+        credits: by method.
+        count: of pairs, at most.
+        often: in how many pairs a method may be: one that agrees with nobody would fill the list.
+    """
     names = list(credits)
     pairs = [
         (value, a, b)
@@ -155,7 +229,11 @@ def least_alike(credits: Mapping[str, Credit], count: int = 6) -> list[tuple[flo
         for b in names[i + 1 :]
         if (value := compare.agreement(credits[a], credits[b])) is not None
     ]
-    return sorted(pairs)[:count]
+    found: list[tuple[float, str, str]] = []
+    for pair in sorted(pairs):
+        if all(sum(name in one for one in found) < often for name in pair[1:]):
+            found.append(pair)
+    return found[:count]
 
 
 KINDS: tuple[tuple[str, Kind], ...] = (
