@@ -98,7 +98,7 @@ questions = env.tasks("test", 6, seed=SEED)
 rollouts = play(player, env, questions, size=4, settings=Settings(max_new_tokens=24), seed=SEED, run="grpo")
 batch = rollouts.batch()
 print(f"{len(rollouts)} rollouts, {batch.count('turn')} turns")
-page.table(["question", "outcomes"], [[g.id, [t.outcome for t in g]] for g in rollouts.groups])
+page.outcomes(rollouts)
 
 # %% [markdown]
 # A question whose outcomes differ, and its rollout that succeeded, stage by stage:

@@ -88,7 +88,7 @@ questions = env.tasks("test", 6, seed=SEED)
 rollouts = play(player, env, questions, size=4, settings=Settings(max_new_tokens=24), seed=SEED, run="rloo")
 batch = rollouts.batch()
 print(f"{len(rollouts)} rollouts, {batch.count('turn')} turns")
-page.table(["question", "outcomes"], [[g.id, [t.outcome for t in g]] for g in rollouts.groups])
+page.outcomes(rollouts)
 
 # %%
 solved = next(t for g in rollouts.groups for t in g if t.outcome == 1.0 and min(x.outcome for x in g) == 0.0)

@@ -45,11 +45,12 @@ def beside_grpo(names: str | Sequence[str], folder: str | Path = FOLDER, base: s
     panels = [Panel(w, _curves(runs, w, shown[w])) for w in worlds]
     display(bundle(panels, "rollouts", "mean outcome of a step (mean of five)", True), raw=True)  # type: ignore[no-untyped-call]
     head = ["world", "method", "solved after training", "seeds", f"minus `{base}`", "corrected p", "told apart"]
+    width = len(head) if any(n != base for w in worlds for n in shown[w]) else 4  # alone there is nothing to subtract
     found = {w: {d.method: d for d in compared.against(runs, w, base)} for w in worlds}
-    lines = [_line(runs, w, n, found[w].get(n)) for w in worlds for n in shown[w]]
+    lines = [_line(runs, w, n, found[w].get(n))[:width] for w in worlds for n in shown[w]]
     said = [_verdict(w, found[w][n], base) for w in worlds for n in shown[w] if n != base and n in found[w]]
     told = ["\n".join(said), *_left_out(asked, costs, base), _small_print(runs, worlds, shown, costs, base)]
-    return markdown("\n\n".join([table(head, lines).data, *filter(None, told)]))
+    return markdown("\n\n".join([table(head[:width], lines).data, *filter(None, told)]))
 
 
 def _nothing(wanted: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> str:

@@ -1,6 +1,7 @@
 """What the notebooks of all methods have in common, so that each says only what is special to its method.
 
     facts            what it reads, who makes that, at which level it decides, what of it is our reading
+    outcomes         what the rollouts of each question came to
     hand, agrees     a batch of numbers one can check, and a hand computation beside the library's
     cost             what its evidence cost on these rollouts, in calls and tokens of the model
     promises         the invariants its row in the catalogue declares, checked on these rollouts
@@ -13,6 +14,7 @@ Learning curves and a live continuation are in `method_curves`.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,15 +43,32 @@ def markdown(text: str) -> Any:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Any:
-    """Return a table of Markdown; a bar in a cell does not break it.
+    """Return a table of Markdown: columns of numbers stand to the right; a bar in a cell does not break it.
 
     Example:
-        >>> print(table(["a", "b"], [[1, "x|y"]]).data.splitlines()[2])
+        >>> print("\\n".join(table(["a", "b"], [[1, "x|y"]]).data.splitlines()[1:]))
+        | ---: | --- |
         | 1 | x\\|y |
     """
-    lines = [head, ["---"] * len(head), *rows]
-    cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
-    return markdown("\n".join("| " + " | ".join(line) + " |" for line in cells))
+    cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in line] for line in (head, *rows)]
+    sides = ["---:" if _numbers(column) else "---" for column in zip(*cells[1:], strict=True)] or ["---"] * len(head)
+    return markdown("\n".join("| " + " | ".join(line) + " |" for line in (cells[0], sides, *cells[1:])))
+
+
+NUMBER = re.compile(r"[+\-±]?\d[\d.,]*(e[+-]?\d+)?%?")
+
+
+def _numbers(column: Sequence[str]) -> bool:
+    """Are there numbers in a column, and nothing else but what stands for none?"""
+    said = [cell for cell in column if cell not in ("", "?", "-")]
+    return bool(said) and all(NUMBER.fullmatch(cell) for cell in said)
+
+
+def outcomes(rollouts: Rollouts) -> Any:
+    """List the questions and the outcomes of their rollouts."""
+    asked = [(next(iter(g)), g) for g in rollouts.groups]
+    lines = [[first.prompt[-1].text, " ".join(f"{t.outcome:g}" for t in g)] for first, g in asked]
+    return table(["question", "outcomes of its rollouts"], lines)
 
 
 def row_of(recipe: Recipe) -> catalogue.Method:
