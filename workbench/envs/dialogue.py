@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from workbench.envs.base import Step, Task, Tool
 from workbench.envs.comfort import (
@@ -25,6 +24,7 @@ from workbench.envs.comfort import (
 from workbench.envs.demonstrate import imperfect_demonstration
 from workbench.envs.games import move_tool
 from workbench.envs.oracle import Call
+from workbench.envs.playing import Playing
 from workbench.envs.splits import check_split, split_of, tries
 from workbench.envs.words import COLOURS, THINGS
 from workbench.seeds import seed_for
@@ -61,7 +61,7 @@ class Progress:
 
 
 @dataclass
-class Dialogue:
+class Dialogue(Playing[Progress]):
     """Help a user who has lost something, in a few turns.
 
         my red box is gone : I feel bad , why did it happen
@@ -93,13 +93,12 @@ class Dialogue:
     worst: int = 4
     seed: int = 0
     max_turns: int = 0
+    _progress = Progress()
 
     def __post_init__(self) -> None:
         if not 1 <= self.worst <= WORST:
             raise ValueError(f"worst: expected 1 to {WORST}, got {self.worst!r}")
         self.max_turns = self.max_turns or replies_needed(State(self.worst, self.worst, self.worst)) + 1
-        self._task: Task | None = None
-        self._progress = Progress()
 
     # -- the contract ----------------------------------------------------------------------------------------
 
@@ -107,18 +106,6 @@ class Dialogue:
     def tools(self) -> tuple[Tool, ...]:
         """`say(text)`"""
         return (SAY,)
-
-    @property
-    def task(self) -> Task:
-        """The task being played."""
-        if self._task is None:
-            raise RuntimeError("no episode has begun; call reset(task, seed) first")
-        return self._task
-
-    @property
-    def progress(self) -> Progress:
-        """Where the episode stands."""
-        return self._progress
 
     @property
     def state_key(self) -> str:
@@ -133,12 +120,6 @@ class Dialogue:
         check_split(split)
         return [self._generate(split, seed, number) for number in range(count)]
 
-    def fresh(self) -> Self:
-        """Return a new episode of the same world."""
-        other = copy(self)
-        other._task, other._progress = None, Progress()
-        return other
-
     def reset(self, task: Task, seed: int = 0) -> tuple[Message, ...]:
         """Begin a task; return what the user says first. The user draws nothing, so the seed changes nothing.
 
@@ -148,14 +129,9 @@ class Dialogue:
         self._task, self._progress = task, Progress(_state(task))
         return (Message("question", "user", (Part(text=task.question),)),)
 
-    async def step(self, message: Message) -> Step:
-        """Answer an action (see `respond`)."""
-        return self.respond(message)
-
     def respond(self, message: Message) -> Step:
         """Let the user react to what was said: the text of the first call of `say`, else the text as it stands."""
-        if self._progress.done:
-            raise RuntimeError(f"task {self.task.id!r}: the user is satisfied; call reset, or restore a snapshot")
+        self.check_goes_on("the user is satisfied")
         call, text = _said(message)
         now, heard = self._progress, " ".join(text.lower().split())
         kind = kind_of(heard) if heard and heard not in now.said else "none"
@@ -179,10 +155,8 @@ class Dialogue:
 
     def snapshot(self) -> Mapping[str, Any]:
         """Return the task and the progress as plain JSON."""
-        task = {"id": self.task.id, "question": self.task.question, "gold": self.task.gold, "data": self.task.data}
         now = self._progress
-        progress = {"state": list(now.state), "said": list(now.said), "turn": now.turn, "done": now.done}
-        return {"task": task, "progress": progress}
+        return self.snapshot_of({"state": list(now.state), "said": list(now.said), "turn": now.turn, "done": now.done})
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Go back to a snapshot of this or another episode of the same world."""

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import random
 import re
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from copy import copy
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Any
 
 from workbench.envs.base import Step, Task, Tool
 from workbench.envs.demonstrate import imperfect_demonstration
 from workbench.envs.oracle import Call
+from workbench.envs.playing import Playing
 from workbench.envs.splits import check_split
 from workbench.trajectory import Message, Part, ToolCall, Trajectory
 
@@ -79,7 +79,7 @@ class Progress:
     outcome: float | None = None
 
 
-class Game(ABC):
+class Game(Playing[Progress]):
     """One episode of a board game (see `workbench.envs.base.Environment` for the contract).
 
     A game sets `NUMBERS` (how many whole numbers each tool takes) and gives the methods below; its knob `max_turns` is
@@ -90,8 +90,7 @@ class Game(ABC):
     ARGUMENT: str
     max_turns: int
     seed: int
-    _task: Task | None = None
-    _progress: Progress = Progress()
+    _progress = Progress()
 
     @property
     @abstractmethod
@@ -146,29 +145,11 @@ class Game(ABC):
         return [self.generate(split, seed, number) for number in range(count)]
 
     @property
-    def task(self) -> Task:
-        """The task being played."""
-        if self._task is None:
-            raise RuntimeError("no episode has begun; call reset(task, seed) first")
-        return self._task
-
-    @property
-    def progress(self) -> Progress:
-        """Where the episode stands."""
-        return self._progress
-
-    @property
     def state_key(self) -> str:
         """The task and the position; empty before a task has begun."""
         if self._task is None:
             return ""
         return f"{self._task.id}|{self._progress.position}" + ("|done" if self._progress.done else "")
-
-    def fresh(self) -> Self:
-        """Return a new episode of the same game."""
-        other = copy(self)
-        other._task, other._progress = None, Progress()
-        return other
 
     def reset(self, task: Task, seed: int = 0) -> tuple[Message, ...]:
         """Begin a task; return its question. All chance is the task's own, so the seed changes nothing."""
@@ -177,18 +158,13 @@ class Game(ABC):
         self._task, self._progress = task, Progress(position)
         return (Message("question", "user", (Part(text=task.question),)),)
 
-    async def step(self, message: Message) -> Step:
-        """Answer an action (see `respond`)."""
-        return self.respond(message)
-
     def respond(self, message: Message) -> Step:
         """Make the first call of an action; further ones, or none at all, get an error text.
 
         A malformed call and a move that cannot be made leave the position as it is, cost the turn, and are worth
         `INVALID`; the observation says why and shows the position again.
         """
-        if self._progress.done:
-            raise RuntimeError(f"task {self.task.id!r}: the episode is over; call reset, or restore a snapshot")
+        self.check_goes_on()
         now = self._progress
         call = message.calls[0] if message.calls else None
         numbers = self._read(call)
@@ -210,8 +186,7 @@ class Game(ABC):
 
     def snapshot(self) -> Mapping[str, Any]:
         """Return the task and the progress as plain JSON."""
-        task = {"id": self.task.id, "question": self.task.question, "gold": self.task.gold, "data": self.task.data}
-        return {"task": task, "progress": asdict(self._progress)}
+        return self.snapshot_of(asdict(self._progress))
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Go back to a snapshot of this or another episode of the same game.

@@ -7,15 +7,15 @@ episode; a world says what a search finds and which facts of a turn it knows. Mo
 from __future__ import annotations
 
 import hashlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from copy import copy
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any
 
 from workbench.envs.answers import exact_match
 from workbench.envs.base import Step, Task, Tool
 from workbench.envs.index import Index
+from workbench.envs.playing import Playing
 from workbench.trajectory import Message, Part, ToolCall
 
 SEARCH = Tool(
@@ -104,7 +104,7 @@ class Progress:
         return Progress(self.found, self.turn + 1, self.done, self.outcome)
 
 
-class Hop(ABC):
+class Hop(Playing[Progress]):
     """One episode of a world of this family (see `workbench.envs.base.Environment` for the contract).
 
     A world gives `tasks`, `find` and, if it knows more about a turn, `columns`; and the knobs `limit` (characters of
@@ -113,8 +113,7 @@ class Hop(ABC):
 
     limit: int
     max_turns: int
-    _task: Task | None = None
-    _progress: Progress = Progress()
+    _progress = Progress()
 
     @abstractmethod
     def tasks(self, split: str, count: int, seed: int = 0) -> list[Task]:
@@ -136,18 +135,6 @@ class Hop(ABC):
         return (SEARCH, ANSWER)
 
     @property
-    def task(self) -> Task:
-        """The task being played."""
-        if self._task is None:
-            raise RuntimeError("no episode has begun; call reset(task, seed) first")
-        return self._task
-
-    @property
-    def progress(self) -> Progress:
-        """Where the episode stands."""
-        return self._progress
-
-    @property
     def state_key(self) -> str:
         """The task and the set of documents found so far, in whatever order; empty before a task has begun."""
         if self._task is None:
@@ -155,28 +142,17 @@ class Hop(ABC):
         found = hashlib.blake2b("\n".join(sorted(self._progress.found)).encode(), digest_size=6).hexdigest()
         return f"{self._task.id}|{found}" + ("|done" if self._progress.done else "")
 
-    def fresh(self) -> Self:
-        """Return a new episode of the same world; the documents are shared."""
-        other = copy(self)
-        other._task, other._progress = None, Progress()
-        return other
-
     def reset(self, task: Task, seed: int = 0) -> tuple[Message, ...]:
         """Begin a task; return its question. These worlds draw nothing, so the seed changes nothing."""
         self._task, self._progress = task, Progress()
         return (Message("question", "user", _text(task.question)),)
-
-    async def step(self, message: Message) -> Step:
-        """Answer an action (see `respond`)."""
-        return self.respond(message)
 
     def respond(self, message: Message) -> Step:
         """Make the calls of an action in order, up to the first well-formed `answer`.
 
         A malformed call, or an action without any, gets an error text as its observation.
         """
-        if self._progress.done:
-            raise RuntimeError(f"task {self.task.id!r}: the episode is over; call reset, or restore a snapshot")
+        self.check_goes_on()
         before, malformed, replies = self._progress, not message.calls, []
         for number, call in enumerate(message.calls):
             if self._progress.done:
@@ -208,8 +184,7 @@ class Hop(ABC):
 
     def snapshot(self) -> Mapping[str, Any]:
         """Return the task and the progress as plain JSON."""
-        task = {"id": self.task.id, "question": self.task.question, "gold": self.task.gold, "data": self.task.data}
-        return {"task": task, "progress": {**asdict(self._progress), "found": list(self._progress.found)}}
+        return self.snapshot_of({**asdict(self._progress), "found": list(self._progress.found)})
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Go back to a snapshot of this or another episode of the same world."""

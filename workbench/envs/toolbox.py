@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any
 
 from workbench.envs.answers import exact_match
 from workbench.envs.base import Step, Task, Tool
 from workbench.envs.demonstrate import imperfect_demonstration
 from workbench.envs.oracle import Call
+from workbench.envs.playing import Playing
 from workbench.envs.splits import check_split, split_of, tries
 from workbench.envs.store_api import (
     ARGUMENT,
@@ -52,29 +52,16 @@ class Progress:
     outcome: float | None = None
 
 
-class _Episode:
+class _Episode(Playing[Progress]):
     """One episode of a `Toolbox`."""
 
     max_turns: int
-    _task: Task | None = None
-    _progress: Progress = Progress({})
+    _progress = Progress({})
 
     @property
     def tools(self) -> tuple[Tool, ...]:
         """`count(thing)`, `add(what)`, `take(what)` and `answer(text)`."""
         return TOOLS
-
-    @property
-    def task(self) -> Task:
-        """The task being played."""
-        if self._task is None:
-            raise RuntimeError("no episode has begun; call reset(task, seed) first")
-        return self._task
-
-    @property
-    def progress(self) -> Progress:
-        """Where the episode stands."""
-        return self._progress
 
     @property
     def state_key(self) -> str:
@@ -83,12 +70,6 @@ class _Episode:
             return ""
         held = " ".join(str(self._progress.store[thing]) for thing in sorted(self._progress.store))
         return f"{self._task.id}|{held}|{self._progress.followed}" + ("|done" if self._progress.done else "")
-
-    def fresh(self) -> Self:
-        """Return a new episode of the same world."""
-        other = copy(self)
-        other._task, other._progress = None, Progress({})
-        return other
 
     def reset(self, task: Task, seed: int = 0) -> tuple[Message, ...]:
         """Begin a task; return what is asked. This world draws nothing, so the seed changes nothing.
@@ -100,17 +81,12 @@ class _Episode:
         self._task, self._progress = task, Progress(dict(task.data["store"]))
         return (Message("question", "user", (Part(text=task.question),)),)
 
-    async def step(self, message: Message) -> Step:
-        """Answer an action (see `respond`)."""
-        return self.respond(message)
-
     def respond(self, message: Message) -> Step:
         """Make the calls of an action in order, up to the first well-formed `answer`.
 
         A malformed call, one that fails, or an action without any gets an error text as its observation.
         """
-        if self._progress.done:
-            raise RuntimeError(f"task {self.task.id!r}: the episode is over; call reset, or restore a snapshot")
+        self.check_goes_on()
         before, worked, malformed, replies = self._progress, 0, not message.calls, []
         for number, call in enumerate(message.calls):
             if self._progress.done:
@@ -157,9 +133,8 @@ class _Episode:
 
     def snapshot(self) -> Mapping[str, Any]:
         """Return the task and the progress as plain JSON."""
-        task = {"id": self.task.id, "question": self.task.question, "gold": self.task.gold, "data": self.task.data}
         now = self._progress
-        return {"task": task, "progress": {**now.__dict__, "store": dict(now.store)}}
+        return self.snapshot_of({**now.__dict__, "store": dict(now.store)})
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Go back to a snapshot of this or another episode of the same world."""
