@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 
-from workbench.runs import Scale
+from workbench import recipes
+from workbench.runs import Run, Scale, write_json
 from workbench.scale import arrival, room
 from workbench.scale.choose import CannotScale
 from workbench.scale.machine import Gpu
@@ -86,3 +91,29 @@ def test_a_machine_says_what_is_wrong_with_the_folder(tmp_path):
 def test_what_a_run_starts():
     assert room.parts_of(TWO) == (("learners", 2, 1, 0), ("engines", 1, 1, 0))
     assert room.parts_of(Scale("cuda", learners=2), True)[-1] == ("the reference of a KL", 1, 1, 1)
+
+
+def test_machines_that_are_lost_are_waited_for_and_then_the_run_has_failed(tmp_path, monkeypatch, capsys):
+    """A run whose machines come back in time goes on; Ray says nothing of either."""
+    write_json(tmp_path / "launch.json", {"steps": 9})
+    write_json(tmp_path / "status.json", {"state": "running", "step": 4, "steps": 9})
+    job, ended = SimpleNamespace(recipe=recipes.grpo(kl=0.0), evidence=(), path=tmp_path), threading.Event()
+
+    there = iter([[node(4)], [node(1)], [node(4)], *[[node(1)]] * 10**6])
+    monkeypatch.setattr(arrival, "nodes", lambda: next(there))
+    monkeypatch.setattr(arrival, "WATCH_S", 0.001)
+    monkeypatch.setattr(arrival, "GONE_S", 0.05)
+    monkeypatch.setattr(arrival.os, "_exit", lambda status: ended.set())
+    with arrival.room_watched(replace(TWO, address="auto"), job):
+        assert ended.wait(60)
+    status = Run(tmp_path).status
+    assert (status.state, status.step) == ("failed", 4) and "resume(" in status.reason
+    assert "3 CPUs" in status.reason and "the cluster has 1 on 1 machine" in status.reason
+    assert capsys.readouterr().out.count("waiting for machines") == 2
+
+
+def test_a_cluster_of_ones_own_is_not_watched(monkeypatch):
+    monkeypatch.setattr(arrival, "WATCH_S", 0.0)
+    monkeypatch.setattr(arrival, "nodes", lambda: pytest.fail("looked"))
+    with arrival.room_watched(TWO, SimpleNamespace(recipe=recipes.grpo(), evidence=(), path=None)):
+        assert not [one for one in threading.enumerate() if one.name == "room"]

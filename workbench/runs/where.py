@@ -106,6 +106,12 @@ class Job(NamedTuple):
         return f"`ray job stop --address {self.address} {self.id}` ends it"
 
 
+def job_of(path: Path) -> str | None:
+    """Return the id of the job that works on a run, or last did; None where it is none."""
+    place = place_of(path)
+    return place.id if isinstance(place, Job) else None
+
+
 def touched(path: Path) -> float:
     """Return when a file was touched last; 0 if it is not there. It is opened: what is remembered of it may be old."""
     try:

@@ -5,11 +5,16 @@ What the cluster cannot hold is refused here within seconds, with numbers; Ray i
 
 from __future__ import annotations
 
+import os
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.runs import Scale
+from workbench.runs import Run, Scale, write_json
+from workbench.runs.where import end_job, job_of
 from workbench.scale import room
 from workbench.scale.machine import Gpu, Machine, gpus_here, of_ray
 
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
     from workbench.train.worker import Job
 
 FREE_S = 60.0  # for others, a driver that was just killed among them, to let go of what the run needs
+WATCH_S, GONE_S = 15.0, 900.0  # between looks at a run at work; for lost machines to come back
 ANSWER_S = 60.0  # for each machine to say what it sees: a process has to start there
 
 
@@ -53,6 +59,55 @@ def wait_for_room(scale: Scale, reference: bool) -> None:
         if time.monotonic() > end:
             raise CannotScale(scale, problems)
         time.sleep(1.0)
+
+
+@contextmanager
+def room_watched(scale: Scale, job: Job) -> Iterator[None]:
+    """Look now and then, while a run is at work, whether its cluster still has room for all of it.
+
+    A machine that is lost is waited for: what ran there begins again when another one joins. After `GONE_S` the run has
+    failed, with numbers, and can be resumed with less; Ray itself would wait for ever.
+    """
+    from workbench.train.plan import holds_on
+
+    reference, over = holds_on(job.recipe, job.evidence), threading.Event()
+
+    def watch() -> None:
+        since = None
+        while not over.wait(WATCH_S):
+            try:
+                problems = tuple(room.missing(scale, reference, nodes()))
+            except Exception as error:  # the cluster does not answer; whoever asks it for more than numbers will see
+                print(f"the cluster was not seen: {error}", flush=True)
+                continue
+            if problems and since is None:
+                print(f"waiting for machines: {'; '.join(problems)}", flush=True)
+            since = None if not problems else time.monotonic() if since is None else since
+            if since is not None and time.monotonic() - since > GONE_S:
+                give_up(job.path, problems)
+
+    thread = threading.Thread(target=watch, name="room", daemon=True)
+    if scale.address is not None:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def give_up(path: Path, problems: tuple[str, ...]) -> None:
+    """End this process, which waits for machines that do not come, and say so in the run's folder."""
+    run = Run(path)
+    reason = (
+        f"machines of the cluster were lost, and none came for {GONE_S / 60:.0f} minutes: {'; '.join(problems)}. The "
+        f"last checkpoint is good; go on when they are back, or with less: "
+        f"`workbench.train.resume({str(path)!r}, scale=...)`"
+    )
+    told = {"state": "failed", "reason": reason, "step": run.status.step, "steps": run.config["steps"]}
+    write_json(path / "status.json", {**told, "pid": os.getpid()})
+    if told_job := job_of(path):
+        end_job(path, told_job)
+    os._exit(1)  # the main thread waits inside Ray, where no exception reaches it
 
 
 def machine_of(found: list[room.Node], gpus: list[Gpu]) -> Machine:

@@ -34,7 +34,7 @@ from workbench.rollouts import Rollouts
 from workbench.runs import Scale
 from workbench.scale import sharing
 from workbench.scale.ahead import Ahead
-from workbench.scale.arrival import require_room
+from workbench.scale.arrival import require_room, room_watched
 from workbench.scale.cluster import joined
 from workbench.scale.learners import Learners
 from workbench.scale.players import Player, Players
@@ -86,6 +86,7 @@ class ScaledCrew(Crew):
         with signals_kept():
             self.exchange = self.open.enter_context(joined(self.scale, job.path))
         require_room(self.scale, job, self.exchange)
+        self.open.enter_context(room_watched(self.scale, job))
         self.learners = Learners(job.path, self.scale, self.exchange / "records", guesses=head is not None)
         self.open.callback(self.learners.end)
 

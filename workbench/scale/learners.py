@@ -153,9 +153,12 @@ class Learners:
 
     def __init__(self, path: Path, scale: Scale, storage: Path, guesses: bool = False):
         import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self.path, self.scale, self.storage, self.guesses = path, scale, storage, guesses
-        self.post = ray.remote(Post).options(num_cpus=0, max_concurrency=1000).remote()
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        post = ray.remote(Post).options(num_cpus=0, max_concurrency=1000, scheduling_strategy=here)
+        self.post = post.remote()  # beside the driver: no other machine takes it away
         self.era, self.waited_s = 0, 0.0
         self.since: list[Any] = []  # batches since the last checkpoint: learned again if a learner dies
         self.error: BaseException | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -126,13 +127,11 @@ class Players:
         return [one for part in await asyncio.gather(*asked) for one in part]
 
     async def _generate(self, number: int, prompts: Any, settings: Settings, seeds: Any) -> list[Generation]:
-        from ray.exceptions import RayActorError
-
         while True:
             actor = self.actors[number]
             try:
                 found = await asyncio.wrap_future(actor.generate.remote(prompts, settings, seeds).future())
-            except RayActorError as error:
+            except lost() as error:
                 self._replace(number, actor, error)
                 number = self._another(number)
                 continue
@@ -186,12 +185,11 @@ class Players:
 
     def _answer(self, number: int, call: Call, actor: Any, ref: Any) -> Any:
         import ray
-        from ray.exceptions import RayActorError
 
         while True:
             try:
                 found = ray.get(ref)
-            except RayActorError as error:
+            except lost() as error:
                 self._replace(number, actor, error)
                 actor = self.actors[number]
                 ref = call(actor)
@@ -201,6 +199,8 @@ class Players:
 
     def _replace(self, number: int, dead: Any, error: Exception) -> None:
         """Make a player anew with the weights of the others; once, however many calls have seen it die."""
+        import ray
+
         if self.actors[number] is not dead:
             return
         why = " ".join(str(error).split())[-600:]
@@ -210,6 +210,8 @@ class Players:
         self.restarts += 1
         if self.deaths[number] > DEATHS:
             raise RuntimeError(f"player {number} died {self.deaths[number]} times in a row, the last time by: {why}")
+        with suppress(Exception):  # as a rule it is gone
+            ray.kill(dead)  # else it is beyond reach only, and would keep its processor or GPU
         print(f"player {number} died; a new one begins with version {self._version}", flush=True)
         self.actors[number] = self.make(self.folder, self._version)
 
@@ -223,6 +225,13 @@ class Players:
 
         for actor in self.actors:
             ray.kill(actor)
+
+
+def lost() -> tuple[type[Exception], ...]:
+    """Return the errors of a player that is gone, or of an answer that went with the machine it lay on."""
+    from ray.exceptions import ObjectLostError, RayActorError
+
+    return RayActorError, ObjectLostError
 
 
 def _even(count: int, hands: int) -> list[tuple[int, int]]:
