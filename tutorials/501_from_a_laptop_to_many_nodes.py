@@ -284,6 +284,28 @@ for name in ("players", "learners"):
     display(pd.DataFrame(kept["rows"]))
 
 # %% [markdown]
+# ### A cluster that is there
+#
+# `address` says where, and with it who drives the run:
+#
+# | `address` | the driver is | needs |
+# |---|---|---|
+# | left out | a process here, with a Ray of its own on this machine | nothing |
+# | `"auto"`, `"10.0.0.1:6379"` | a process here, which joins | this machine is one of the cluster's (`ray start`) |
+# | `"http://10.0.0.1:8265"` | a job of the cluster, on its head | the cluster's job server (`ray[default]`) |
+#
+# The handle is the same: watch, pause, stop, resume, kill, `Run(path)` from a new kernel. All goes through the run's
+# folder, which must be on storage that this machine and all of the cluster's see under the same name; that is tried
+# first. What the cluster cannot hold fails the run within seconds, with numbers. A machine that dies takes no finished
+# rollout with it: what ran there begins again on what is left, or on the next machine that joins.
+#
+# `ray start` on two machines, or twice on this one, is a cluster:
+#
+# ```sh
+# ray start --head                        # says the address
+# ray start --address=10.0.0.1:6379       # on each other machine
+# ```
+#
 # ### Slurm
 #
 # Slurm gives whole machines; `ray symmetric-run` starts Ray on each and your script on the first. The script launches
@@ -303,9 +325,14 @@ print(slurm(Scale("cuda", nodes=8, learners=32, rollouts=32, engine="vllm", addr
 #
 # A job that was cut off goes on from its last checkpoint: submit it with `train.resume("/shared/runs/7b").wait()`.
 #
+# Is an allocation of Slurm up with Ray on it already? Then a notebook on the login node that sees `/shared` launches with
+# `address="http://HEAD:8265"`: the driver is a job there, and neither the notebook nor its machine has to stay.
+#
 # ### Kubernetes
 #
 # With the KubeRay operator a `RayJob` starts a cluster, runs the script, and takes the cluster away. (*Not run here*.)
+# On a `RayCluster` that stays, a notebook pod that mounts the same volume launches with
+# `address="http://NAME-head-svc:8265"`.
 
 # %%
 scale = Scale("cuda", nodes=2, learners=8, rollouts=8, engine="vllm", address="auto")

@@ -1,5 +1,8 @@
 """Files that start a run on a cluster by Ray's own ways: a batch script for Slurm, a RayJob for Kubernetes.
 
+Both start a cluster for one run: the script launches with `address="auto"` and waits. On a cluster that stays, from a
+machine that is none of its own, no file is needed: `address="http://HEAD:8265"` makes the run a job of it.
+
 Text to start from: names of partitions, images and volumes differ from place to place. Neither was run here: there is
 neither Slurm nor Kubernetes; the options of `ray symmetric-run` are those of the version this package is tried with.
 
