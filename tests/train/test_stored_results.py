@@ -53,9 +53,9 @@ def test_no_run_is_of_a_pair_that_is_left_out(lines):
 
 
 def test_what_is_too_dear_was_measured():
-    measured = {(line["world"], line["method"]) for line in sweep_cost.read(FOLDER)}
-    dear = {pair for pair, reason in sweep.LEFT_OUT.items() if reason == sweep.TOO_DEAR}
-    assert dear <= measured and {(world, "grpo") for world, _ in dear} <= measured
+    measured = {line["method"] for line in sweep_cost.read(FOLDER) if line["world"] == "chain"}
+    dear = {method for (_, method), reason in sweep.LEFT_OUT.items() if reason == sweep.TOO_DEAR}
+    assert dear <= measured and (not dear or "grpo" in measured)
 
 
 def test_a_run_that_samples_again_has_the_rollouts_of_the_others(runs):

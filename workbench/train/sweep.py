@@ -112,7 +112,8 @@ def run(job: Job, how: Size = Size(), maps: Path | None = None) -> dict[str, Any
     plan = Plan(steps=how.steps, groups=how.groups, size=how.size, rate=job.rate, seed=job.seed, pack="tree")
     evidence, counted = given(job.world, job.method, player, env), job.world in WORLDS
     learner = start(player, recipe, plan, evidence)
-    rows, cells = [], []
+    rows: list[dict[str, Any]] = []
+    cells: list[Sequence[Cell]] = []
     for step, here in steps_of(plan, recipe, rows):
         done = one_step(learner, env, recipe, here, step, evidence)
         rows.append(_row(done, counted, recipe.refill))

@@ -1,4 +1,4 @@
-"""What a step of each compared method costs: seconds side by side in one process, calls of a model, tokens.
+"""What a step of each compared method costs: seconds of the processor, calls of a model, tokens through it.
 
 `python -m workbench.train.sweep_cost --out datasets/results/training` measures every pair, those left out of the
 comparison among them, and keeps the file `costs.json`. Only ratios within one file mean anything.
@@ -22,7 +22,6 @@ from workbench.train.sweep import RATES, TUNING_SEEDS, Size, surroundings
 from workbench.train.sweep_methods import given, pairs, places, recipes_of, start_of, world
 
 FILE = "costs.json"
-PARTS = ("rollout", "evidence", "credit", "learn")
 
 
 def measure(name: str, method: str, steps: int) -> dict[str, Any]:
@@ -33,7 +32,8 @@ def measure(name: str, method: str, steps: int) -> dict[str, Any]:
         steps: at least 2, of the size of the comparison's.
 
     Returns:
-        seconds of a step, and of its parts (`seconds_NAME`); calls and tokens of the evidence of a step.
+        seconds of a step, of the processor and not of the clock, since the machine may have other work; calls and
+        tokens of the evidence of a step.
     """
     env, how = world(name), Size()
     player, recipe = start_of(name, env), recipes_of(name)[method]
@@ -41,14 +41,12 @@ def measure(name: str, method: str, steps: int) -> dict[str, Any]:
     evidence = given(name, method, player, env)
     learner, rows = start(player, recipe, plan, evidence), []
     for step in range(steps):
+        began = time.process_time()
         done = one_step(learner, env, recipe, plan, step, evidence)
         calls, tokens = asked_for(done.used, recipe.needs)
-        rows.append(
-            {**{f"seconds_{part}": done.metrics[f"seconds_{part}"] for part in PARTS}, "calls": calls, "tokens": tokens}
-        )
-    mean = {key: sum(row[key] for row in rows[1:]) / (steps - 1) for key in rows[0]}
-    seconds = sum(mean[f"seconds_{part}"] for part in PARTS)
-    return {"world": name, "method": method, "seconds": round(seconds, 4), **{k: round(v, 4) for k, v in mean.items()}}
+        rows.append({"seconds": time.process_time() - began, "calls": calls, "tokens": tokens})
+    mean = {key: round(sum(row[key] for row in rows[1:]) / (steps - 1), 4) for key in rows[0]}
+    return {"world": name, "method": method, **mean}
 
 
 def asked_for(rollouts: Rollouts, names: Sequence[str]) -> tuple[int, int]:
