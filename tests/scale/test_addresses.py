@@ -8,9 +8,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from workbench import envs, recipes
 from workbench.runs import Scale
 from workbench.scale import address
 from workbench.scale.address import problem_with_address
+from workbench.scale.choose import CannotScale
+from workbench.train import launch
+from workbench.train.plan import Plan
 
 
 @contextmanager
@@ -141,3 +145,11 @@ def test_the_client_of_ray_is_refused_with_what_to_give():
 def test_who_drives_follows_from_the_address():
     assert Scale(address="http://head:8265").by_job and Scale(address="HTTPS://head").by_job
     assert not any(Scale(address=one).by_job for one in (None, "auto", "head:6379"))
+
+
+@pytest.mark.parametrize("scheme", ["http://", ""])
+def test_a_wrong_address_is_refused_at_launch_and_leaves_no_folder(scheme, tmp_path):
+    with server(200, b"<html>a wiki</html>") as there, pytest.raises(CannotScale, match="what answers there is no"):
+        scale = Scale(learners=2, address=f"{scheme}127.0.0.1:{there}")
+        launch(recipes.grpo(), envs.load("chain"), "tiny", Plan(steps=1), tmp_path / "run", scale=scale)
+    assert not (tmp_path / "run").exists()

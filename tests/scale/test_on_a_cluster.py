@@ -216,7 +216,7 @@ def test_a_run_is_a_job_of_a_cluster(tmp_path, alone, cluster):
     run.resume()
     until(run, lambda: run.status.step >= 5)
     run.kill()
-    assert not run.alive and run.status.state == "failed" and run.good_step == 4
+    assert not run.alive and run.status.state == "failed" and run.good_step >= 4
     again = subprocess.run(
         [sys.executable, "-c", "import sys; from workbench.train import resume; resume(sys.argv[1])", str(run.path)],
         env=cluster.env,

@@ -82,10 +82,11 @@ class ScaledCrew(Crew):
         self.learner = Learner(job.policy, model, None, head=head, autocast=autocast)  # type: ignore[arg-type]
         self.heard: dict[str, list[float]] = {}  # what the players said of the probe last
         self.ahead = Ahead() if self.scale.asynchronous else None
-        self.open = ExitStack()
-        with signals_kept():
-            self.exchange = self.open.enter_context(joined(self.scale, job.path))
-        require_room(self.scale, job, self.exchange)
+        with ExitStack() as opened:
+            with signals_kept():
+                self.exchange = opened.enter_context(joined(self.scale, job.path))
+            require_room(self.scale, job, self.exchange)
+            self.open = opened.pop_all()
         self.open.enter_context(room_watched(self.scale, job))
         self.learners = Learners(job.path, self.scale, self.exchange / "records", guesses=head is not None)
         self.open.callback(self.learners.end)
