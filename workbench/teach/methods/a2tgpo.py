@@ -146,8 +146,7 @@ ex = Exercise(
         Misconception(
             "all turns in one pool",
             "You compare a gain with all gains of the question. That is IGPO with pools apart: early turns, which "
-            "gain more "
-            "on the whole, are praised for being early.",
+            "gain more on the whole, are praised for being early.",
             made(normed=partial(standard, peers=of_question)),
         ),
         Misconception(
@@ -168,22 +167,19 @@ ex = Exercise(
         Misconception(
             "no rescaling",
             "You leave the sums as they are. A sum of n z-scores has n times their variance: early turns get the "
-            "loudest "
-            "credit. Divide by the root of the number of terms.",
+            "loudest credit. Divide by the root of the number of terms.",
             made(rescale=no_rescale),
         ),
         Misconception(
             "divided by the number",
             "You divide each sum by the number of its terms. That makes early turns the quietest; the variance of a "
-            "sum "
-            "grows with n, so its size with the root of n.",
+            "sum grows with n, so its size with the root of n.",
             made(rescale=by_number),
         ),
         Misconception(
             "root of the whole length",
             "You divide every sum of a rollout by the same root. The number of terms differs from turn to turn: "
-            "those from "
-            "the turn on.",
+            "those from the turn on.",
             made(rescale=by_all),
         ),
         Misconception(
@@ -199,15 +195,13 @@ ex = Exercise(
         Misconception(
             "first search without a gain",
             "You give the first search no gain. So does the release: it does not probe the prompt alone, so that its "
-            "first "
-            "search only sets the baseline.",
+            "first search only sets the baseline.",
             made(gain=no_first_gain),
         ),
         Misconception(
             "zero gain shifts the turns",
             "You leave out gains of exactly 0 when you count turns. So does the release: after a search that found "
-            "nothing "
-            "a third turn is compared with the others' second.",
+            "nothing a third turn is compared with the others' second.",
             shifted,
         ),
         Misconception(
@@ -218,8 +212,7 @@ ex = Exercise(
         Misconception(
             "outcome at the answer alone",
             "You give the outcome to the answer turn only. In IGPO a sum carries it back; here it is not summed, but "
-            "added "
-            "to every turn.",
+            "added to every turn.",
             made(ends=on_last),
         ),
         Misconception(

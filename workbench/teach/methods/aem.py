@@ -177,8 +177,7 @@ ex = Exercise(
         Misconception(
             "unsure turns count more",
             "You weigh unsure turns more. AEM weighs sure ones more, for praise and for blame; with the sign flipped "
-            "the gain "
-            "is lost (the authors' ablation).",
+            "the gain is lost (the authors' ablation).",
             made(curve=rising),
         ),
         Misconception(
@@ -199,8 +198,7 @@ ex = Exercise(
         Misconception(
             "inside the rollout",
             "You compare entropies inside one rollout. The pool is all turns of all rollouts of the question; the "
-            "narrower "
-            "pool does worse (the authors' ablation).",
+            "narrower pool does worse (the authors' ablation).",
             made(pool=of_rollout),
         ),
         Misconception(
@@ -216,8 +214,7 @@ ex = Exercise(
         Misconception(
             "no threshold",
             "You scale entropies that hardly differ. Where they are less than 0.1 apart every weight is 1; else "
-            "noise is "
-            "blown up to the full range.",
+            "noise is blown up to the full range.",
             made(least=0.0),
         ),
         Misconception(
@@ -236,8 +233,7 @@ ex = Exercise(
         Misconception(
             "praise only",
             "You weigh praise and leave blame as it is. Sure turns are also blamed more: that is what makes the "
-            "policy "
-            "explore where it was sure and wrong.",
+            "policy explore where it was sure and wrong.",
             made(praise_only=True),
         ),
         Misconception(

@@ -228,8 +228,7 @@ ex = Exercise(
         Misconception(
             "scale of the question",
             "You take a scale for each question. It is one number for the whole batch: an easy question's gains are "
-            "damped by "
-            "the other questions.",
+            "damped by the other questions.",
             made(scaled=of_question),
         ),
         Misconception(
@@ -264,15 +263,13 @@ ex = Exercise(
         Misconception(
             "penalty after normalising",
             "You put the penalty in after the z-scores. It comes before them, and so moves mean and spread of the "
-            "question: a "
-            "-1 among tiny gains dominates them.",
+            "question: a -1 among tiny gains dominates them.",
             late_penalty,
         ),
         Misconception(
             "unscored counts as 0",
             "You take a turn without a score for a gain of 0. It has no score: it is in no statistics and takes the "
-            "credit of "
-            "the next scored turn.",
+            "credit of the next scored turn.",
             made(zeros),
         ),
         Misconception(

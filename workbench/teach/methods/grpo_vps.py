@@ -196,8 +196,7 @@ ex = Exercise(
         Misconception(
             "nothing where all are equal",
             "You give nothing where the outcomes are all equal. The changes are added there, too: a question that "
-            "nobody "
-            "solved still teaches.",
+            "nobody solved still teaches.",
             made(only_varied=True),
         ),
         Misconception(

@@ -186,22 +186,19 @@ ex = Exercise(
         Misconception(
             "log-probabilities",
             "You subtract log-probabilities. The paper's gain is a difference of probabilities; its training script "
-            "uses "
-            "logarithms (igpo_released), and the two rank turns differently.",
+            "uses logarithms (igpo_released), and the two rank turns differently.",
             made(of=math.log),
         ),
         Misconception(
             "separate pools",
             "You normalise gains and outcomes apart. So does the training script; the paper puts both in one pool, "
-            "so that "
-            "the outcome is weighed against what the searches gained.",
+            "so that the outcome is weighed against what the searches gained.",
             made(separate),
         ),
         Misconception(
             "same turn only",
             "You compare a turn with the same turn of the other rollouts. That is A2TGPO's cure for IGPO; IGPO "
-            "compares it "
-            "with all turns of the question.",
+            "compares it with all turns of the question.",
             made(partial(joint, peers=of_turn)),
         ),
         Misconception(
@@ -213,15 +210,13 @@ ex = Exercise(
         Misconception(
             "own rollout",
             "You compare a turn with the other turns of its own rollout only. A rollout of useless turns would get "
-            "as much "
-            "praise as one of useful ones.",
+            "as much praise as one of useful ones.",
             made(partial(joint, peers=of_rollout)),
         ),
         Misconception(
             "no probe before the first turn",
             "You give the first search no gain. The belief after the prompt alone is its baseline; A2TGPO's release "
-            "leaves "
-            "that probe out, and its first search is never rewarded.",
+            "leaves that probe out, and its first search is never rewarded.",
             made(gain=no_first_gain),
         ),
         Misconception(
@@ -232,22 +227,19 @@ ex = Exercise(
         Misconception(
             "zero gain vanishes",
             "You take a gain of exactly 0 for no turn at all. The release does: such a turn leaves the statistics "
-            "and takes "
-            "the credit of the next one. A search that found nothing has gained 0, which is a value.",
+            "and takes the credit of the next one. A search that found nothing has gained 0, which is a value.",
             made(gain=without_zeros),
         ),
         Misconception(
             "sums before statistics",
             "You sum the rewards and normalise the sums. IGPO normalises rewards and sums what comes out; the other "
-            "order "
-            "praises early turns for having more to come.",
+            "order praises early turns for having more to come.",
             sum_first,
         ),
         Misconception(
             "outcome on every turn",
             "You add the outcome to every turn and then sum: early turns count it once for each turn that follows. "
-            "It is "
-            "the reward of the last turn alone; the sum carries it back.",
+            "It is the reward of the last turn alone; the sum carries it back.",
             made(outcome_everywhere),
         ),
         Misconception(
@@ -258,8 +250,7 @@ ex = Exercise(
         Misconception(
             "raw outcome",
             "You put the raw outcome beside normalised gains. A right answer is then never more than 1 and a wrong "
-            "one is "
-            "never blamed.",
+            "one is never blamed.",
             made(outcome_after),
         ),
         Misconception(

@@ -151,8 +151,7 @@ ex = Exercise(
             left_out_before,
             o.mean_of_means,
             "You leave rollouts that were cut off out of mean and spread, too. Their outcome of 0 stays in both; in "
-            "the "
-            "release the line that would take it out is commented out.",
+            "the release the line that would take it out is commented out.",
         ),
         _wrong(
             "nobody left out",

@@ -185,8 +185,7 @@ ex = Exercise(
         Misconception(
             "sum over tokens",
             "You add the log-ratios of a turn's tokens. The sum grows with the length of the turn, and the clip is "
-            "reached by "
-            "length alone; here it is their mean.",
+            "reached by length alone; here it is their mean.",
             made(sum_ratio),
         ),
         Misconception(
@@ -205,8 +204,7 @@ ex = Exercise(
         Misconception(
             "sign forgotten",
             "You weigh by the evidence whatever the outcome. In a bad rollout it is what undermines the answer that "
-            "is "
-            "punished more, so the sign of the advantage goes into the exponent.",
+            "is punished more, so the sign of the advantage goes into the exponent.",
             made(weigh=unsigned),
         ),
         Misconception(
@@ -220,15 +218,13 @@ ex = Exercise(
         Misconception(
             "added",
             "You add the evidence to the advantage. Then a sign can flip, and a question of equal outcomes gets "
-            "credit; it "
-            "multiplies.",
+            "credit; it multiplies.",
             made(weigh=added),
         ),
         Misconception(
             "times the evidence",
             "You multiply with the evidence itself. Where it is 0 nothing is learned, and where it is negative "
-            "praise becomes "
-            "blame; the weight is its exponential, near 1.",
+            "praise becomes blame; the weight is its exponential, near 1.",
             made(weigh=multiplied),
         ),
         Misconception(

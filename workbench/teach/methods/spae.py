@@ -177,8 +177,7 @@ ex = Exercise(
         Misconception(
             "the step itself counted",
             "You count the step itself among those after which the answer stood. Only earlier steps count: the step "
-            "that "
-            "found the answer keeps all of its credit.",
+            "that found the answer keeps all of its credit.",
             made(count=so_far),
         ),
         Misconception(
@@ -196,8 +195,7 @@ ex = Exercise(
         Misconception(
             "praise shrinks, blame does not",
             "You shrink praise only. f multiplies the outcome's advantage whatever its sign; so it also protects a "
-            "step that "
-            "abandons a right answer, which is a weakness.",
+            "step that abandons a right answer, which is a weakness.",
             made(praise_only=True),
         ),
         Misconception(

@@ -134,8 +134,7 @@ ex = Exercise(
         Misconception(
             "siblings only",
             "You compare with the same turn of the same question. The first variant compares all rollouts of the "
-            "batch at "
-            "that turn, whatever they were asked.",
+            "batch at that turn, whatever they were asked.",
             made(of_turn, few=None),
         ),
         Misconception(
@@ -148,8 +147,7 @@ ex = Exercise(
         Misconception(
             "few with few",
             "You compare a turn that few rollouts reached among those few. Below the limit the statistics are those "
-            "of the "
-            "whole batch.",
+            "of the whole batch.",
             made(few=None),
         ),
         Misconception(
