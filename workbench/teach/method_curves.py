@@ -85,15 +85,15 @@ def _verdict(world: str, found: compared.Difference, base: str) -> str:
     """Say in words whether a method beats another."""
     if found.adjusted is None:
         return f"- **{world}**: one seed of `{found.method}` says nothing."
-    so = f"**does not beat** `{base}` here: the two cannot be told apart"
+    low, high = found.mean.low or 0.0, found.mean.high or 0.0
+    odd = not found.told and (low > 0 or high < 0)
+    so = f"**does not beat** `{base}` " + ("by this test" if odd else "here: the two cannot be told apart")
     if found.told:
         so = f"**beats** `{base}`" if found.mean.mean > 0 else f"**does not beat** `{base}`: it is **worse**"
-    low, high = found.mean.low or 0.0, found.mean.high or 0.0
-    alone = "; alone that interval leaves 0 out, among so many methods that is not enough"
-    odd = alone if not found.told and (low > 0 or high < 0) else ""
     points = f"{100 * found.mean.mean:+.0f} points of tasks solved [{100 * low:+.0f}, {100 * high:+.0f}]"
+    alone = "; alone that interval leaves 0 out, among so many methods that is not enough" * odd
     seeds = f"over {found.mean.seeds} seeds, corrected p {found.adjusted:.2g}"
-    return f"- **{world}**: `{found.method}` {so}: {points} {seeds}{odd}."
+    return f"- **{world}**: `{found.method}` {so}: {points} {seeds}{alone}."
 
 
 def _small_print(

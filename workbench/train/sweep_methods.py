@@ -90,7 +90,7 @@ FURTHER: Mapping[str, tuple[str, ...]] = {
     "facet": (),
 }
 """Beyond `COMPARED`, which methods were run in which world."""
-NOT_YET = "it was not run yet"
+NOT_YET = "there was no time for its runs so far"
 TOO_DEAR = "its evidence takes too long for the number of runs that every method gets"
 DEAR: tuple[str, ...] = ()
 
