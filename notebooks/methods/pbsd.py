@@ -56,6 +56,9 @@ page.facts(paper, policy=player)
 # %% [markdown]
 # ## 2. The equation
 #
+# Turn $t$ has $n_t$ tokens; $e_t$ is how much likelier they become, on average, when the answer $a$ stands behind the
+# question $q$. Here $\beta = 1$.
+#
 # $$e_t = \frac{1}{n_t} \sum_{j \in t} \big( \log p(y_j \mid q, a, \cdot) - \log p(y_j \mid q, \cdot) \big), \qquad
 # w_t = \text{clip}\big( e^{\beta\, \text{sign}(A_i)\, e_t},\; 0.8,\; 1.2 \big), \qquad A_t = A_i\, w_t$$
 #
@@ -107,16 +110,15 @@ page.cost(rollouts, paper)
 
 # %%
 evidence_of = page.rows_of(turn_evidence("mean")(None, batch), batch)
-lines = {(t.outcome, *(turn.action.text for turn in t.turns)): e for t, e in zip(rollouts, evidence_of, strict=True)}
-page.table(
-    ["outcome", "turns", "evidence by turn"],
-    [[key[0], " / ".join(text.strip() for text in key[1:]), page.line(e)] for key, e in lines.items()],
-)
+lines = {}
+for t, e in zip(rollouts, evidence_of, strict=True):
+    lines[t.outcome, " / ".join(turn.action.text.strip() for turn in t.turns)] = ", ".join(f"{x:+.2f}" for x in e)
+page.table(["outcome", "turns", "evidence by turn"], [[*key, e] for key, e in lines.items()])
 
 # %% [markdown]
-# On the question of the currency: told the answer, the model finds the search that asks for the country *just found*
-# likelier, and the one that repeats itself less likely. Nearly everything else becomes a little less likely, too:
-# with the answer in the prompt, why search?
+# On the question of the currency: told the answer, the model finds the search for the country *just found* likelier,
+# and the one that repeats itself less likely. Nearly everything else becomes a little less likely, too: with the answer
+# in the prompt, why search?
 
 # %%
 solved = next(t for t in reversed(rollouts.trajectories) if t.outcome == 1.0)
@@ -161,7 +163,8 @@ for word, name in (("search that helps", "useful"), ("search that does not", "us
 page.table(["tiny, kind of turn", "turns", "mean evidence"], rows)
 
 # %% [markdown]
-# **Length.** With `evidence="sum"` a long turn has more of it, and every weight sits at an end of the clip:
+# **Length.** With `evidence="sum"` a long turn has more of it, and most weights sit at an end of the clip, where one
+# turn is like another:
 
 # %%
 rows = []
@@ -173,7 +176,7 @@ for form, width in (("mean", 0.2), ("sum", 0.2), ("sum", 0.5)):
 page.table(["evidence", "width of the clip", "weights at an end of it"], rows)
 
 # %% [markdown]
-# **A collapsed question stays collapsed**: nothing is weighed where the outcomes are equal.
+# **A collapsed question stays collapsed**: where the outcomes are equal, there is nothing to weigh.
 #
 # ## 6. The paper and its code
 #
@@ -215,9 +218,9 @@ method_curves.continue_live(small_player, env, paper)
 def turn_credit(plain, informed, outcome, group, beta, width):
     """Return the credit of every turn, a row a rollout.
 
-    plain, informed: a row a rollout of lists, one a turn, of its tokens' log-probs, without and with the answer known.
-    outcome: one a rollout.  group: the question of each; a rollout alone with its question keeps its outcome.  beta,
-    width: of the weight, which stays within 1 - width and 1 + width.
+    plain, informed: a row a rollout of lists, one a turn: log-probs of its tokens without the answer, and with it.
+    outcome: one a rollout.  group: the question of each; a rollout alone with its question keeps its outcome.
+    beta, width: of the weight, which stays within 1 - width and 1 + width.
     """
     # SOLUTION 1: evidence of each turn, its weight, times the z-score
     credit = []

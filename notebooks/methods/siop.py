@@ -13,8 +13,8 @@
 # %% [markdown]
 # # SIOP: credit for every turn, and nobody knows the right answer
 #
-# **The rollouts of a question give answers. Those that say the same form a cluster. A turn is paid for making the
-# answer of its own rollout likelier in the eyes of a frozen scorer, the more so the more rollouts agree on it.**
+# **The rollouts of a question give answers. Those that say the same form a cluster. A turn is paid for making its
+# own rollout's answer likelier in the eyes of a frozen scorer, the more so the more rollouts agree on it.**
 #
 # [IGPO](igpo.ipynb) asks about the right answer; here no right answer is read, no judge is called, and the policy that
 # is trained is not asked either. *Self-Induced Outcome Potential*, 2026. What is said here of numbers is computed here.
@@ -59,13 +59,13 @@ page.facts(paper, released, policy=scorer)
 #
 # $$q_c = \text{softmax}_c\,(\log m_c + \eta\,\rho_c)$$
 #
-# With $p_t$ the frozen scorer's probability of the cluster's answers after action $t$, a rollout of cluster $c$ earns
+# $p_t$ is the frozen scorer's probability of the cluster's answers after action $t$. A rollout of cluster $c$ earns
 #
 # $$r_t = q_c\,(\log p_t - \log p_{t-1}), \qquad r_T = \ldots + (1 - \lambda)\,q_c$$
 #
-# and a rollout of one turn only the last term. All $r$ of a question are normalised in one pool, then summed from the
-# end: $A_t = \hat r_t + \gamma A_{t+1}$. As released, $p_t$ does not read yet what came back from action $t$: what a
-# search found shows one turn later.
+# A rollout of one turn has the last term alone. All $r$ of a question are normalised in one pool, then summed from the
+# end: $A_t = \hat r_t + \gamma A_{t+1}$. As released, $p_t$ has not read what came back from action $t$: what a search
+# found shows one turn later.
 
 # %%
 paper
@@ -120,6 +120,9 @@ silent.reveal("unknown" if page.turns(paper, small)[3][0] is None else "a number
 # Support tilts the vote, it does not decide it: the answer of one rollout, well supported, stays below that of two.
 #
 # ## 4. On real rollouts
+#
+# A world in which an answer is two lookups away. `tiny` plays 4 questions, 4 rollouts each. Answers are clustered,
+# and the frozen scorer says after each turn how likely it finds them.
 
 # %%
 questions = env.tasks("test", 4, seed=SEED)
@@ -135,7 +138,8 @@ page.cost(rollouts, paper)
 
 # %%
 how = batch["answer_cluster"].provenance.parameters
-page.markdown(f'`cluster_by="{how["cluster_by"]}"`, model `{how["model"]}`. The paper compares by entailment (`nli`).')
+told = f'`cluster_by="{how["cluster_by"]}"`, model `{how["model"]}`'
+page.markdown(f"{told}. The paper compares by entailment (`nli`).")
 
 # %% [markdown]
 # What the group agrees on, question by question. The last column is what SIOP never sees.
@@ -176,9 +180,10 @@ ends = {True: [], False: []}
 for t, row in zip(rollouts, page.turns(paper, batch), strict=True):
     if row[0] is not None:
         ends[t.outcome == 1.0].append(row[0])
+words = {"right": ends[True], "wrong": ends[False]}
 page.table(
     ["rollouts", "how many", "mean credit of the first turn"],
-    [[word, len(ends[k]), page.number(sum(ends[k]) / len(ends[k]))] for word, k in (("right", True), ("wrong", False))],
+    [[word, len(found), page.number(sum(found) / len(found))] for word, found in words.items()],
 )
 
 # %% [markdown]
@@ -238,7 +243,8 @@ class ShareAWord:
 
 
 orders = [["red fox", "red hen", "blue hen"], ["red hen", "blue hen", "red fox"]]
-page.table(["answers in this order", "clusters"], [[", ".join(o), cluster_answers(o, ShareAWord())] for o in orders])
+rows = [[", ".join(order), cluster_answers(order, ShareAWord())] for order in orders]
+page.table(["answers in this order", "cluster of each"], rows)
 
 # %% [markdown]
 # **A scorer that is missing.** In the release every log-probability is then 0, only $(1-\lambda)\,q_c$ is left, and
@@ -253,9 +259,9 @@ except evidence.MissingEvidence as missing:
 # %% [markdown]
 # ## 6. The paper and its code
 #
-# In the release every turn of a rollout without an answer has the reward 0 and is compared with the others. 0 is no
-# neutral reward: where the mean of the question is above it, it is blame, and with a sum to the end the more blame the
-# earlier the turn. The others are compared with a lower mean for it. A rollout without an answer, in both:
+# In the release every turn of a rollout without an answer has the reward 0 and is compared with the others. 0 is not
+# neutral: where the mean of the question is above it, it is blame, and summed to the end the more blame the earlier
+# the turn. The others gain by it, for the mean is lower. A rollout without an answer, in both:
 
 # %%
 speechless = next(t for t in rollouts if answer(t) == "no answer")
@@ -299,9 +305,10 @@ method_curves.continue_live(policy.load("tiny@chain"), env, siop(), updates=2)
 def turn_credit(cluster, support, start, after, group, gamma):
     """Return the credit of every turn, a row a rollout; 0 at every turn of a rollout without an answer.
 
-    cluster: number of each rollout's answer cluster in its question, None without an answer.  support: one a rollout,
-    None where no tool response was seen.  start: belief in the own answer after the prompt.  after: a row of beliefs a
-    rollout, one a turn.  group: the question of each.  gamma: discount a turn.
+    cluster: number of each rollout's answer cluster in its question, None without an answer.
+    support: one a rollout, None where no tool response was seen.
+    start: belief in the own answer after the prompt.  after: a row of beliefs a rollout, one a turn.
+    group: the question of each.  gamma: discount a turn.
     """
     # SOLUTION 1: q of each cluster, rewards, one pool a question, sums from the end
     mass, rows = {}, []
