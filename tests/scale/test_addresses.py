@@ -10,7 +10,7 @@ import pytest
 
 from workbench import envs, recipes
 from workbench.runs import Scale
-from workbench.scale import address
+from workbench.scale import address, cluster
 from workbench.scale.address import problem_with_address
 from workbench.scale.choose import CannotScale
 from workbench.train import launch
@@ -153,3 +153,35 @@ def test_a_wrong_address_is_refused_at_launch_and_leaves_no_folder(scheme, tmp_p
         scale = Scale(learners=2, address=f"{scheme}127.0.0.1:{there}")
         launch(recipes.grpo(), envs.load("chain"), "tiny", Plan(steps=1), tmp_path / "run", scale=scale)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_cluster_of_ones_own_is_never_one_that_is_there(monkeypatch):
+    """Without an address Ray joins what `ray start` last started on this machine, and refuses what a run asks of it."""
+    ray, asked = pytest.importorskip("ray"), []
+    monkeypatch.setattr(ray, "init", lambda *given, **more: asked.append((*given, more["num_cpus"])))
+    cluster._start_here(Scale(learners=2), "/tmp/nowhere")
+    assert asked == [("local", 5)]
+
+
+@pytest.mark.parametrize(("there", "given"), [("http://h:8265", ("127.0.0.1:7",)), ("h:6379", ("h:6379",))])
+def test_a_job_joins_the_cluster_that_runs_it(there, given, monkeypatch):
+    """The address it was submitted to may be a way from elsewhere; what a job is given by Ray is not given twice."""
+    ray, asked = pytest.importorskip("ray"), []
+    monkeypatch.setattr(ray, "init", lambda *given, **more: asked.append((given, "runtime_env" in more)))
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:7")
+    cluster._join(Scale(learners=2, address=there))
+    assert asked == [(given, there == "h:6379")]
+
+
+def test_a_cluster_that_cannot_be_joined_says_what_to_do(monkeypatch):
+    ray = pytest.importorskip("ray")
+
+    def refuse(*given, **more):
+        raise RuntimeError("Version mismatch: The cluster was started with:\n Ray: 2.9")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(ConnectionError, match="Version mismatch.*Ray: 2.9.*address='http://HEAD:8265'"):
+        cluster._join(Scale(address="h:6379"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ConnectionError, match="that of jobs, and this process is none"):
+        cluster._join(Scale(address="http://h:8265"))

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,12 +72,13 @@ def room_watched(scale: Scale, job: Job) -> Iterator[None]:
     from workbench.train.plan import holds_on
 
     reference, over = holds_on(job.recipe, job.evidence), threading.Event()
+    asked = replace(scale, nodes=1)  # fewer machines than were asked for are enough, if they have room
 
     def watch() -> None:
         since = None
         while not over.wait(WATCH_S):
             try:
-                problems = tuple(room.missing(scale, reference, nodes()))
+                problems = tuple(room.missing(asked, reference, nodes()))
             except Exception as error:  # the cluster does not answer; whoever asks it for more than numbers will see
                 print(f"the cluster was not seen: {error}", flush=True)
                 continue
