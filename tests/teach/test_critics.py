@@ -22,8 +22,8 @@ def rollouts():
     return play(player, env, tasks, size=2, settings=Settings(max_new_tokens=16), seed=1, run="fit")
 
 
-def fresh(recipe, plan=Plan()):
-    return start(policy.load("tiny@chain-misread"), recipe, plan)
+def fresh(recipe, plan=None):
+    return start(policy.load("tiny@chain-misread"), recipe, plan or Plan())
 
 
 def test_least_squares_is_torchs_and_the_ridge_leaves_the_level_alone():
