@@ -91,14 +91,13 @@ display(page.agrees(mine, paper, small))
 bad.reveal("above" if mine[1][0] > 0 else "below")
 
 # %% [markdown]
-# GRPO's part is as large as a z-score, the change of a probability is below 1 and mostly far below: a good piece of a
-# bad rollout is blamed a little less, not praised.
+# GRPO's part is a z-score, the change of a probability mostly far below 1. So a good piece of a bad rollout is blamed
+# a little less, not praised.
 #
 # ## 4. On real rollouts
 #
-# Where does `tiny` hesitate? The cuts are made by the entropy of its own distributions. It is sure of most tokens, so
-# more of them count as uncertain here (0.2 nats) and every one of them is a cut; with the defaults most rollouts are
-# one piece.
+# Cuts are made where `tiny` hesitates, by the entropy of its own distributions. It is sure of most tokens, and with the
+# defaults most rollouts are one piece. Here every token of more than 0.2 nats is a cut.
 
 # %%
 questions = env.tasks("test", 6, seed=SEED)
@@ -123,16 +122,16 @@ page.promises(paper, batch)
 
 # %%
 column = batch["segment_gold_logprob"]
-pieces = torch.zeros(len(rollouts), dtype=torch.int64).index_add(
-    0, batch.up("token", "trajectory"), column.known.long()
-)
+owner = batch.up("token", "trajectory")
+pieces = torch.zeros(len(rollouts), dtype=torch.int64).index_add(0, owner, column.known.long()).double()
 gains = segment_gain()(None, batch)
-per_rollout = torch.zeros(len(rollouts), dtype=torch.float64)
-per_rollout = per_rollout.index_add(0, batch.up("token", "trajectory"), torch.where(gains.known, gains.values, 0.0))
+sums = torch.zeros(len(rollouts), dtype=torch.float64)
+sums = sums.index_add(0, owner, torch.where(gains.known, gains.values, 0.0))
+outer = grpo(kl=0.0).credit(batch).values
 page.markdown(
-    f"{pieces.double().mean():.1f} pieces a rollout on average, for {batch.count('turn') / len(rollouts):.1f} turns. "
-    f"The changes of a rollout sum to between {per_rollout.min():+.2f} and {per_rollout.max():+.2f}; GRPO's part is "
-    f"from {grpo(kl=0.0).credit(batch).values.min():+.2f} to {grpo(kl=0.0).credit(batch).values.max():+.2f}."
+    f"{pieces.mean():.1f} pieces a rollout on average, in {batch.count('turn') / len(rollouts):.1f} turns. The changes "
+    f"of a rollout sum to between {sums.min():+.2f} and {sums.max():+.2f}; GRPO's part is between {outer.min():+.2f} "
+    f"and {outer.max():+.2f}."
 )
 
 # %% [markdown]
@@ -149,16 +148,37 @@ for alpha in (0.5, 1.0, 4.0):
     turned = ((credit.values.sign() != base.values.sign()) & (base.values != 0)).sum()
     alone = ((credit.values != 0) & (base.values == 0)).sum()
     rows.append([alpha, int(turned), int((base.values != 0).sum()), int(alone)])
-page.table(
-    ["alpha", "tokens whose sign turned", "of tokens with an advantage", "tokens with credit from changes alone"], rows
-)
+head = ["alpha", "tokens whose sign turned", "of tokens with an advantage", "tokens with credit from changes alone"]
+page.table(head, rows)
 
 # %% [markdown]
 # **Collapsed questions are not silent.** A question nobody solved has credit, by belief alone: the last column. That
 # is meant, and it is also credit from a policy that solved nothing.
 #
-# **Restating pays.** A piece that writes the known answer down once more raises its probability, and earns it.
-#
+# **Restating pays.** A piece that writes the known answer down once more raises its probability, and earns that. Built
+# to show it: both rollouts are right and found the answer alike; the second goes on to say it again.
+
+# %%
+again = predict(
+    "Both are right. Whose credit sums to more: that of the one who stops, or of the one who goes on?", None
+)
+
+# %%
+belief = [[0.10, 0.60], [0.10, 0.60, 0.95]]
+twice = page.hand(
+    ["q", "q"],
+    None,
+    {"outcome": [1.0, 1.0], "segment_gold_logprob_start": [math.log(row[0]) for row in belief]},
+    turns=[1, 2],
+    tokens=[[1], [1, 1]],
+)
+after = torch.tensor([math.log(p) for row in belief for p in row[1:]], dtype=torch.float64)
+said = page.turns(paper, twice.with_column("segment_gold_logprob", "token", after))
+rows = [[word, page.line(row), page.number(sum(row))] for word, row in zip(("stops", "goes on"), said, strict=True)]
+display(page.table(["rollout", "credit of its pieces", "sum"], rows))
+again.reveal("goes on" if sum(said[1]) > sum(said[0]) else "stops")
+
+# %% [markdown]
 # ## 6. The paper and its code
 #
 # There is no code. Confirmed by the abstract and by notes: cuts, probe, differences, a weight. Ours: all else. How
@@ -193,8 +213,8 @@ method_curves.continue_live(policy.load("tiny@facet"), env, paper)
 def turn_credit(belief, outcome, group, alpha):
     """Return the credit of every piece, a row a rollout.
 
-    belief: a row a rollout: at the beginning, then after each piece.  outcome: one a rollout.  group: the question of
-    each; a rollout alone with its question keeps its outcome.  alpha: weight of the changes.
+    belief: a row a rollout: at the beginning, then after each piece.  outcome: one a rollout.
+    group: the question of each; a rollout alone with its question keeps its outcome.  alpha: weight of the changes.
     """
     # SOLUTION 1: the z-score of the outcome plus the weighed change
     credit = []

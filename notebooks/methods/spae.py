@@ -95,7 +95,8 @@ centred = [r - sum(outcome) / 2 for r in outcome]
 raw = []
 for a, row, steps in zip(centred, phi, g, strict=True):
     before = [sum(x > 0.9 for x in row[:k]) for k in range(len(row))]
-    raw.append([a * (1 - 0.5 * (1 - math.exp(-n))) + 0.5 * (x - middle) for n, x in zip(before, steps, strict=True)])
+    f = [1 - 0.5 * (1 - math.exp(-n)) for n in before]
+    raw.append([a * w + 0.5 * (x - middle) for w, x in zip(f, steps, strict=True)])
 flat = [x for row in raw for x in row]
 mean = sum(flat) / len(flat)
 spread = (sum((x - mean) ** 2 for x in flat) / len(flat)) ** 0.5
@@ -106,6 +107,20 @@ small = page.hand(
 )
 display(page.agrees(mine, paper, small))
 checking.reveal(mine[0].index(max(mine[0])))
+
+# %% [markdown]
+# What went into it, step by step. The check after the answer was found (rollout 0, step 2) made hardly any progress,
+# and its share $f$ of the outcome is smaller. A first step has no step before it: its change counts as 0.
+
+# %%
+page.table(
+    ["rollout", "step", "potential", "its change", "g"],
+    [
+        [i, k, f"{phi[i][k]:.2f}", page.number(change[i][k], 2), page.number(g[i][k] - middle, 2)]
+        for i in range(2)
+        for k in range(3)
+    ],
+)
 
 # %% [markdown]
 # ## 4. On real rollouts
@@ -162,11 +177,20 @@ page.table(
 # In the outcome term the step that gave the answer up is blamed *less* than the last step of a rollout that never had
 # it. The shaping term makes up for it, if its weight is large enough.
 #
-# **Few steps, loud numbers.** The scaling of $g$ takes the least and the largest change of the batch: one odd step
-# moves all others.
-#
-# **A single step** has no change and gets the mean of $g$ against it.
-#
+# **One odd step moves all others.** The scaling of $g$ takes the least and the largest change of the batch. Rollout 0
+# of section 3, as it is, and with another question in the batch in which a right answer was thrown away:
+
+# %%
+odd = page.hand(
+    ["q", "q", "p", "p"],
+    {"step_accuracy": [*acc, [0.99, 0.1], [0.5, 0.5]], "step_confidence": [*conf, [0.99, 0.9], [0.5, 0.5]]},
+    {"outcome": [*outcome, 0.0, 1.0]},
+    tokens=[[1, 1, 1], [1, 1, 1], [1, 1], [1, 1]],
+)
+rows = [["by itself", page.line(mine[0])], ["beside the other question", page.line(page.turns(paper, odd)[0])]]
+page.table(["rollout 0", "credit of its steps"], rows)
+
+# %% [markdown]
 # ## 6. The paper and its code
 #
 # What is public is a probe script, and it is not the paper: it divides a *product* of probabilities by the length of
@@ -205,8 +229,8 @@ method_curves.continue_live(policy.load("tiny@facet"), env, paper, updates=2)
 def turn_credit(accuracy, confidence, outcome, group):
     """Return the credit of every step, a row a rollout.
 
-    accuracy, confidence: a row of numbers a rollout, one a step.  outcome: one a rollout.  group: the question of each.
-    Every step is one token.
+    accuracy, confidence: a row of numbers a rollout, one a step.  outcome: one a rollout.
+    group: the question of each.  Every step is one token.
     """
     # SOLUTION 1: potential, penalty, shaping, standardised over the batch
     phi = [
