@@ -86,7 +86,7 @@ OWN: Mapping[str, Own] = {
 """UFO is hosted by GRPO: what differs is the reward."""
 
 FURTHER: Mapping[str, tuple[str, ...]] = {
-    "chain": ("mini_o3", "dr_grpo", "aem", "mt_grpo", "pbsd"),
+    "chain": ("mini_o3", "dr_grpo", "dapo", "mt_grpo", "aem", "pbsd"),
     "facet": (),
 }
 """Beyond `COMPARED`, which methods were run in which world."""
