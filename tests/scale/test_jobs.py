@@ -55,7 +55,8 @@ def server(monkeypatch):
 
 
 def begins(there, job):
-    """What a job does at first."""
+    """What a job does at first; Ray's client would take these variables for the address it is given."""
+    assert not {"RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"} & set(os.environ)
     folder = job["metadata"]["workbench_run"]
     write_json(Run(folder).path / "beat.json", {"id": job["submission_id"], "over": False})
 

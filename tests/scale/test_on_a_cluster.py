@@ -27,6 +27,7 @@ pytest.importorskip("ray")
 
 WAIT_S = 1200.0
 STARTS = 6  # of a machine: Ray gives a helper of its own 15 s to start, which is little on a machine that is busy
+COMPARED = 8  # steps: rounding adds up from one to the next
 PLAN = {"steps": 16, "groups": 2, "size": 4, "rate": 1e-3, "seed": 1, "save_every": 4, "micro_tokens": 512}
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -153,23 +154,23 @@ def cluster(request):
 
 @pytest.fixture(scope="module")
 def alone():
-    """The metrics of a training in this process."""
-    threads = torch.get_num_threads()
+    """The metrics of a training in this process: the steps in which machines die, and some more."""
+    threads, plan = torch.get_num_threads(), Plan(**{**PLAN, "steps": COMPARED})
     torch.set_num_threads(1)
-    _, metrics = train(
-        policy.load("tiny"), envs.load("chain"), recipes.grpo(kl=0.0), Plan(**PLAN), progress=lambda *_: None
-    )
+    _, metrics = train(policy.load("tiny"), envs.load("chain"), recipes.grpo(kl=0.0), plan, progress=lambda *_: None)
     torch.set_num_threads(threads)
     return metrics
 
 
 def check_equal(run: Run, alone) -> None:
-    """A run has the losses and outcomes of a local training, up to rounding: no rollout was lost or changed."""
+    """A run has the outcomes and losses of a local training, these up to rounding: no rollout was lost or changed."""
     rows = run.metrics()
-    assert [row["step"] for row in rows] == list(range(PLAN["steps"]))
-    for here, there in zip(alone, rows, strict=True):
-        for name in ("loss", "outcome", "gradient_norm", "tokens"):
-            assert there[name] == pytest.approx(here[name], abs=1e-4, rel=1e-4), (here["step"], name)
+    assert [row["step"] for row in rows] == list(range(len(rows))) and len(rows) >= len(alone)
+    for here, there in zip(alone, rows, strict=False):
+        for name in ("outcome", "tokens"):
+            assert there[name] == here[name], (here["step"], name)
+        for name in ("loss", "gradient_norm"):
+            assert there[name] == pytest.approx(here[name], abs=1e-4, rel=1e-3), (here["step"], name)
 
 
 @pytest.mark.parametrize("cluster", [(0, False)], indirect=True)
@@ -199,6 +200,7 @@ def test_machines_that_die_take_no_rollout_with_them(tmp_path, alone, cluster):
     log = run.log(400)
     assert "player 0 died" in log and "a learner died" in log
     check_equal(run, alone)
+    assert len(run.metrics()) == PLAN["steps"]
     assert not list(run.path.glob("workbench-*"))
 
 
@@ -227,8 +229,7 @@ def test_a_run_is_a_job_of_a_cluster(tmp_path, alone, cluster):
     )
     assert again.returncode == 0, again.stderr
     assert json.loads((run.path / "job.json").read_text())["id"] != job
-    until(run, lambda: run.status.state == "running" and run.status.step > killed)
+    until(run, lambda: run.status.state == "running" and run.status.step > max(killed, COMPARED))
     run.stop()
     assert run.wait(WAIT_S).state == "stopped" and run.weights is not None
-    for here, there in zip(alone, run.metrics(), strict=False):
-        assert there["loss"] == pytest.approx(here["loss"], abs=1e-4, rel=1e-4), here["step"]
+    check_equal(run, alone)
