@@ -44,7 +44,7 @@ page.facts(paper, policy=player)
 # %% [markdown]
 # ## 2. The equation
 #
-# $$A_i = \frac{R_i - \bar R}{s + \epsilon} \;\text{ if the question\'s outcomes differ, else left out}, \qquad
+# $$A_i = \frac{R_i - \bar R}{s + \epsilon} \;\text{ if the outcomes of the question differ, else left out}, \qquad
 # \text{loss} = \frac{\sum_i \sum_t \ell_{i,t}}{\sum_i n_i}, \qquad r \in [1 - 0.2,\, 1 + 0.28]$$
 #
 # Left out is not 0: what is left out is not in the denominator either. `refill` tells a loop to sample again.
@@ -73,6 +73,8 @@ solved_twice.reveal("unknown")
 # reason is kept. In the loss the difference is the denominator.
 #
 # ## 4. On real rollouts
+#
+# `tiny` answers 6 questions, 4 rollouts each, by searching a list.
 
 # %%
 questions = env.tasks("test", 6, seed=SEED)
@@ -88,7 +90,7 @@ Ribbons(rollouts, solved.id, paper)
 # %%
 credit = paper.credit(batch, to="turn")
 why = ", ".join(credit.reasons) or "nothing left out"
-page.markdown(f"Of {len(credit)} turns {int(credit.known.sum())} have credit; the others: {why}.")
+page.markdown(f"Of {len(credit)} turns {int(credit.known.sum())} have credit. Why the others have none: {why}.")
 
 # %%
 page.promises(paper, batch)
@@ -117,19 +119,10 @@ page.table(["success rate", "left out, groups of 4", "of 8", "of 16"], rows)
 
 # %%
 lengths = page.hand(["q"] * 3, rollout={"outcome": [1.0, 1.0, 0.0]}, turns=[1] * 3, tokens=[[10], [60], [10]])
+without, charged = page.turns(paper, lengths), page.turns(dapo(max_length=64, cache=32), lengths)
 page.table(
     ["rollout", "tokens", "without the penalty", "with (at most 64, the last 32 penalised)"],
-    [
-        [i, n, page.number(a[0]), page.number(b[0])]
-        for i, (n, a, b) in enumerate(
-            zip(
-                (10, 60, 10),
-                page.turns(paper, lengths),
-                page.turns(dapo(max_length=64, cache=32), lengths),
-                strict=True,
-            )
-        )
-    ],
+    [[i, n, page.number(without[i][0]), page.number(charged[i][0])] for i, n in enumerate((10, 60, 10))],
 )
 
 # %% [markdown]

@@ -13,8 +13,8 @@
 # %% [markdown]
 # # Dr. GRPO: GRPO without two divisions
 #
-# **GRPO divides the advantage by the spread of the question, and the loss by the length of the rollout. Both bias what
-# is learned. Leave both out.**
+# **GRPO divides the advantage by the spread of the question, and the loss by the length of the rollout. Both bias
+# what is learned. Leave both out.**
 
 # %% tags=["parameters"]
 SEED = 5
@@ -79,6 +79,8 @@ longer.reveal("less" if token[2] < token[1] else "more")
 # long. With a constant a wrong token is blamed the same wherever it stands.
 #
 # ## 4. On real rollouts
+#
+# `tiny` answers 6 questions, 4 rollouts each, by searching a list.
 
 # %%
 questions = env.tasks("test", 6, seed=SEED)
@@ -116,7 +118,8 @@ page.table(["tokens of the longest rollout", "weight of a token of rollout 0, co
 #
 # ## 6. The paper and its code
 #
-# verl with `norm_adv_by_std_in_grpo=False`: a rollout without siblings keeps its raw outcome.
+# In verl it is GRPO with `norm_adv_by_std_in_grpo=False`. There a rollout without siblings keeps its raw outcome; in
+# the paper's form it gets 0:
 
 # %%
 lone = page.hand(["a", "a", "b"], rollout={"outcome": [1.0, 0.0, 1.0]}, turns=[1, 1, 1])

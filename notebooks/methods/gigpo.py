@@ -105,6 +105,10 @@ page.cost(rollouts, paper)
 solved = next(t for g in rollouts.groups for t in g if t.outcome == 1.0 and min(x.outcome for x in g) == 0.0)
 Ribbons(rollouts, solved.id, paper)
 
+# %% [markdown]
+# The upper branch is GRPO's number, the same for all turns. The lower one compares what followed each visit of a state,
+# and is 0 where a state was met once. Beside GRPO:
+
 # %%
 CreditMap(rollouts, solved.id, [grpo(kl=0.0), paper])
 

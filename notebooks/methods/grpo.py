@@ -23,6 +23,8 @@
 SEED = 5
 
 # %%
+from collections import Counter
+
 from IPython.display import display
 
 from workbench import compare, envs, policy
@@ -125,8 +127,9 @@ page.promises(paper, batch)
 causes = compare.cause_of_collapse(batch)
 collapsed = compare.collapse(batch)
 page.markdown(
-    f"{sum(c != 'varied' for c in causes)} of {len(causes)} questions have collapsed here: {', '.join(causes)}. With "
-    f"one success rate for all questions {collapsed.forecast:.0%} would be expected."
+    f"**{sum(c != 'varied' for c in causes)} of {len(causes)} questions** have collapsed here "
+    f"({', '.join(f'{n} {cause}' for cause, n in Counter(causes).items())}). Were all questions equally hard, "
+    f"{collapsed.forecast:.0%} would be expected."
 )
 
 # %% [markdown]

@@ -54,7 +54,8 @@ page.facts(paper, policy=player)
 # $$s_i = \exp\Big( \frac{1}{n_i} \sum_t (\log p_t - \log p^{old}_t) \Big), \qquad
 # \ell_{i,t} = \max\big( -A_i s_i,\; -A_i\, \text{clip}(s_i,\, 1 - 3 \cdot 10^{-4},\, 1 + 4 \cdot 10^{-4}) \big)$$
 #
-# The credit $A_i$ is GRPO's. The clip is a thousand times narrower than a token's: a mean moves that much less.
+# The credit $A_i$ is GRPO's. The clip is some 500 times narrower than a token's, because a mean over tokens
+# moves less than each of them.
 
 # %%
 paper
@@ -98,12 +99,13 @@ stopped.reveal("the calm one" if abs(rows[1][3] - 1) > abs(rows[0][3] - 1) else 
 #
 # ## 4. On real rollouts
 #
-# Play, make one update, and ask how far each token and each rollout moved.
+# Play, make one update, and ask how far each token and each rollout moved. First the credit, which is GRPO's:
 
 # %%
 questions = env.tasks("test", 6, seed=SEED)
 rollouts = play(player, env, questions, size=4, settings=Settings(max_new_tokens=24), seed=SEED, run="gspo")
 batch = rollouts.batch()
+print(f"{len(rollouts)} rollouts, {batch.count('turn')} turns")
 page.cost(rollouts, paper)
 
 # %%
@@ -112,6 +114,9 @@ Ribbons(rollouts, solved.id, paper)
 
 # %%
 CreditMap(rollouts, solved.id, [grpo(kl=0.0), paper])
+
+# %% [markdown]
+# Then the update. Ratios of the same tokens, once each by itself and once as the mean of its rollout:
 
 # %%
 learner = start(player, paper, Plan(steps=1, groups=4, size=4, rate=2e-4, seed=SEED))

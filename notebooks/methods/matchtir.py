@@ -118,6 +118,10 @@ rewards = page.rows_of(Credit(column.values, "turn", column.known), batch)
 partly = max(range(len(rollouts)), key=lambda i: len({*rewards[i]}))
 Ribbons(rollouts, rollouts[partly].id, paper)
 
+# %% [markdown]
+# All four rollouts of this question failed, so GRPO has nothing to say. This one made the first gold call and answered
+# half right; its siblings did worse. It is praised at every turn, useless ones too, because its sum counts for all.
+
 # %%
 CreditMap(rollouts, rollouts[partly].id, [grpo(kl=0.0), paper])
 

@@ -75,6 +75,8 @@ easy.reveal(outcome[2])
 # cancels: praising everything that is sampled moves nothing. In one batch it does not cancel; it is noise.
 #
 # ## 4. On real rollouts
+#
+# `tiny` answers 6 questions, 4 rollouts each, by searching a list.
 
 # %%
 questions = env.tasks("test", 6, seed=SEED)
@@ -88,7 +90,8 @@ solved = next(t for g in rollouts.groups for t in g if t.outcome == 1.0 and min(
 Ribbons(rollouts, solved.id, paper)
 
 # %% [markdown]
-# Beside it, two methods that subtract a baseline. A rollout that failed, of the same question:
+# A rollout of the same question that failed, beside two methods that subtract a baseline: they blame it, REINFORCE does
+# not touch it.
 
 # %%
 failed = next(t for g in rollouts.groups if solved in tuple(g) for t in g if t.outcome == 0.0)

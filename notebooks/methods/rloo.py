@@ -57,6 +57,8 @@ paper
 
 # %% [markdown]
 # ## 3. By hand
+#
+# Three rollouts of question a, one of them right, and two of question b: one right, one half right.
 
 # %%
 outcome = [1.0, 0.0, 0.0, 1.0, 0.5]
@@ -74,14 +76,16 @@ display(page.agrees([[a] for a in mine], paper, small))
 first.reveal(mine[0])
 
 # %% [markdown]
-# Note rollouts 3 and 4: an outcome of 1 beside 0.5 gets 0.5, an outcome of 1 beside two zeros gets 1. Without a spread
-# the *size* of a difference counts; GRPO gives the first pair the same credit as any pair:
+# Rollouts 0 and 3 are both right. One stands beside two zeros and gets 1, the other beside a half and gets a half:
+# without a spread the *size* of a difference counts. To GRPO all pairs that differ are alike. Rollout 3:
 
 # %%
 page.side_by_side(small, paper, grpo(kl=0.0), trajectory=3)
 
 # %% [markdown]
 # ## 4. On real rollouts
+#
+# `tiny` answers 6 questions, 4 rollouts each, by searching a list.
 
 # %%
 questions = env.tasks("test", 6, seed=SEED)

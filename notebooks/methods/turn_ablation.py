@@ -17,8 +17,8 @@
 # answer is now, is what the turn was worth.**
 #
 # No right answer, no judge and no second rollout is needed: one forward pass a turn. The outcome is not needed
-# either, and that is its weakness. This is an old idea of explaining networks, put to turns here; no published method
-# of training rests on it. Before this one: [GRPO](grpo.ipynb).
+# either, and that is its weakness. This is an old idea of explaining networks, put to turns here; we found no method
+# of training that rests on it. Before this one: [GRPO](grpo.ipynb).
 
 # %% tags=["parameters"]
 SEED = 5

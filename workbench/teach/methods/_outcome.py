@@ -230,40 +230,31 @@ def by(constant: float) -> Average:
 
 WORDS = {
     "batch statistics": "You compare with the whole batch. A rollout competes with the others of its own question; "
-    "else "
-    "rollouts of easy questions are praised for being easy.",
+    "else rollouts of easy questions are praised for being easy.",
     "population spread": "You divide the squares by G. verl and TRL divide by G - 1, rllm by G; with four rollouts "
-    "the "
-    "two differ by 15 %.",
+    "the two differ by 15 %.",
     "noise divided by noise": "You divide what rounding left over by a spread that is rounding, too. Where all "
-    "outcomes "
-    "of a question are equal nobody is better: exactly 0.",
+    "outcomes of a question are equal nobody is better: exactly 0.",
     "lone rollout keeps its outcome": "You give a rollout without peers its raw outcome. So does verl (mean 0, "
-    "spread 1); "
-    "nobody was compared, so here it is 0.",
+    "spread 1); nobody was compared, so here it is 0.",
     "statistics over tokens": "You copy outcomes to tokens before you take the statistics, so that long rollouts "
-    "count "
-    "more. The group is a set of rollouts.",
+    "count more. The group is a set of rollouts.",
     "mean over all tokens": "You take one mean over all tokens of the batch: long rollouts then weigh more. That is "
     "DAPO's choice, and verl's default whatever the method.",
     "mean of each rollout": "You divide by the length of the rollout. A token of a short rollout then weighs more "
-    "than "
-    "one of a long rollout.",
+    "than one of a long rollout.",
     "padding counts": "You divide by the width of the padded row: the weight of a rollout depends on the longest one "
     "that happened to stand beside it.",
     "length twice": "You share the advantage over the tokens and then take their mean: length comes in twice.",
     "no average": "You sum over all tokens of the batch: twice the rollouts make twice the step.",
     "nobody compared": "You use the raw outcome. That is REINFORCE: a failure gets 0, not blame, and all rollouts of "
-    "an "
-    "easy question are praised.",
+    "an easy question are praised.",
     "the others only": "You leave the rollout itself out of its baseline, which is RLOO: every advantage is larger "
-    "by "
-    "n / (n - 1).",
+    "by n / (n - 1).",
     "no spread": "You subtract the mean and stop, which is Dr. GRPO. Here the result is divided by the spread of the "
     "group.",
     "divided by the spread": "You divide by the spread of the question. That is GRPO; questions that are nearly "
-    "solved or "
-    "nearly hopeless then weigh as much as those in between.",
+    "solved or nearly hopeless then weigh as much as those in between.",
 }
 
 

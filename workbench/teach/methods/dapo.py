@@ -16,8 +16,7 @@ ex = o.exercise(
             "equal outcomes counted",
             KEPT,
             o.over_every_token,
-            "You divide by the tokens of questions that were left out, too. Their credit is 0 in either case; "
-            "counted, "
+            "You divide by the tokens of questions that were left out, too. Their credit is 0 in either case; counted, "
             "they make every step smaller. DAPO samples other questions in their place.",
         ),
         o.wrong(
@@ -30,8 +29,8 @@ ex = o.exercise(
             "lone rollout kept",
             o.dropped(o.z(lone=1 / (1 + o.EPS)), lambda pool: len(pool) > 1 and o.all_equal(pool)),
             o.over_all_tokens,
-            "You keep a rollout that is alone with its question, with its raw outcome. Nobody was compared: it is "
-            "left out.",
+            "You keep a rollout that is alone with its question, with its raw outcome. Nobody was compared: it is left "
+            "out.",
         ),
         o.wrong("mean of each rollout", KEPT, o.mean_of_means),
         o.wrong(

@@ -24,8 +24,7 @@ ex = o.exercise(
             "padding counts",
             o.z(divide=False),
             o.padded,
-            "You divide by the padded width. That is verl's default for the constant: then it is none, it changes "
-            "with "
+            "You divide by the padded width. That is verl's default for the constant, and no constant: it changes with "
             "the longest rollout of every batch.",
         ),
         o.wrong(

@@ -153,8 +153,8 @@ ex = Exercise(
         ),
         Misconception(
             "statistics before sums",
-            "You normalise the rewards and sum what comes out. GiGPO sums first: what is compared is the return from "
-            "a state.",
+            "You normalise the rewards and sum what comes out. GiGPO sums first: what is compared is the return from a "
+            "state.",
             made(first=True),
         ),
         Misconception(
@@ -164,8 +164,7 @@ ex = Exercise(
         ),
         Misconception(
             "same place, not same state",
-            "You compare turns at the same place. That is MatchTIR's comparison; turns at one place may stand in "
-            "quite "
+            "You compare turns at the same place. That is MatchTIR's comparison; turns at one place may stand in quite "
             "different states.",
             made(peers=of_place),
         ),
@@ -177,8 +176,7 @@ ex = Exercise(
         Misconception(
             "lone rollout gets nothing",
             "You give a rollout that is alone with its question an episode term of 0. Here, as in verl, it keeps its "
-            "outcome "
-            "(mean 0, spread 1): a choice to know about.",
+            "outcome (mean 0, spread 1): a choice to know about.",
             made(episode=partial(episode_z, lone="zero")),
         ),
         Misconception(
@@ -220,8 +218,8 @@ ex = Exercise(
         ),
         Misconception(
             "averaged",
-            "You average the two terms, as MatchTIR's release does. GiGPO adds them, the turn term weighed with "
-            "omega = 1.",
+            "You average the two terms, as MatchTIR's release does. GiGPO adds them, the turn term weighed with omega "
+            "= 1.",
             made(weights=(0.5, 0.5)),
         ),
     ),

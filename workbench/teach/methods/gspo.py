@@ -189,8 +189,8 @@ ex = Exercise(
         ),
         Misconception(
             "probabilities summed",
-            "You divide sums of probabilities. The sum of the probabilities of successive tokens is the probability "
-            "of nothing.",
+            "You divide sums of probabilities. The sum of the probabilities of successive tokens is the probability of "
+            "nothing.",
             made(of_sums),
         ),
         Misconception(
@@ -212,8 +212,7 @@ ex = Exercise(
         Misconception(
             "GRPO's clip",
             "You clip to 0.8 and 1.2 whatever is given. A mean log-ratio moves a thousand times less than a token's: "
-            "with "
-            "GRPO's clip nothing would ever be clipped.",
+            "with GRPO's clip nothing would ever be clipped.",
             made(loss=wide_clip),
         ),
         Misconception(

@@ -102,8 +102,7 @@ ex = Exercise(
         ),
         Misconception(
             "turn without peers gets nothing",
-            "You give a turn (or rollout) that nobody is compared with 0. MatchTIR's code lets it keep its raw "
-            "return, "
+            "You give a turn (or rollout) that nobody is compared with 0. MatchTIR's code lets it keep its raw return, "
             "which is on another scale than a z-score: deep turns get odd credit.",
             made(lone="zero"),
         ),
@@ -115,8 +114,7 @@ ex = Exercise(
         Misconception(
             "all turns of the question",
             "You compare a turn with all turns of the question. An early turn has more to come, and would be praised "
-            "for it; "
-            "MatchTIR compares turns at the same place.",
+            "for it; MatchTIR compares turns at the same place.",
             made(peers=of_question),
         ),
         Misconception(
@@ -157,8 +155,8 @@ ex = Exercise(
         ),
         Misconception(
             "population spread",
-            "You divide the squares by n. The code takes the sample's spread, n - 1; with two rollouts they differ "
-            "by 41 %.",
+            "You divide the squares by n. The code takes the sample's spread, n - 1; with two rollouts they differ by "
+            "41 %.",
             made(ddof=0),
         ),
         Misconception("no spread", "You subtract the means and do not divide by the spreads.", made(divide=False)),

@@ -16,8 +16,7 @@ ex = o.exercise(
             o.z(divide=False),
             o.mean_of_sums,
             "You leave the rollout in its own baseline: its outcome is partly compared with itself, and every "
-            "advantage "
-            "is smaller by (n - 1) / n.",
+            "advantage is smaller by (n - 1) / n.",
         ),
         o.wrong(
             "factor upside down",
@@ -31,8 +30,7 @@ ex = o.exercise(
             "lone rollout keeps its outcome",
             o.leave_one_out(lone=1.0),
             o.mean_of_sums,
-            "You give a rollout without peers its raw outcome. verl's rloo does, its rloo_vectorized gives 0; the "
-            "two "
+            "You give a rollout without peers its raw outcome. verl's rloo does, its rloo_vectorized gives 0; the two "
             "agree otherwise, and no test of theirs has a lone rollout.",
         ),
         o.wrong(
