@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench import policy
+from workbench import envs, policy
 from workbench.envs import chain
 from workbench.envs.chain import Chain
 from workbench.envs.hop import FIXED_TEXTS
@@ -21,6 +22,7 @@ from workbench.rollout import play
 from workbench.trajectory import Span
 
 TOKENIZER_SHA256 = "f8695e1a53c47ff4649ed545639c0fcee94bc3c589a71b9fad7571a68bce079e"
+SECOND_SHA256 = "4bc41a117f899edff95adcc7eff7d134bba9d670985a33323913735ba74b4c01"
 FIRST_WORD = 263  # 3 control tokens, 256 bytes, 4 labels
 CODEC = Codec(tiny_tokenizer.load())
 WORDS = [CODEC.token_bytes(FIRST_WORD + n).decode().removeprefix(" ") for n in range(52)]
@@ -40,6 +42,28 @@ def test_the_file_is_what_the_code_builds(tmp_path):
     tiny_tokenizer.build(WORDS).save(str(tmp_path / "t.json"))
     built = json.loads((tmp_path / "t.json").read_text("utf-8"))  # parsed: a later library may lay the file out anew
     assert built == json.loads(tiny_tokenizer.FILE.read_text("utf-8"))
+
+
+def test_the_second_version_is_frozen_and_keeps_every_id_of_the_first(tmp_path):
+    file = tiny_tokenizer.file_of("dialogue")
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == SECOND_SHA256
+    tiny_tokenizer.build([*WORDS, *tiny_tokenizer.LATER_WORDS], tiny_tokenizer.LATER_LABELS).save(
+        str(tmp_path / "t.json")
+    )
+    assert json.loads((tmp_path / "t.json").read_text("utf-8")) == json.loads(file.read_text("utf-8"))
+    first, second = (tiny_tokenizer.load(f).get_vocab() for f in (tiny_tokenizer.FILE, file))
+    assert all(second[token] == n for token, n in first.items() if not token.startswith("<|reserved"))
+    assert len(second) == tiny_tokenizer.SIZE
+
+
+def test_the_second_version_has_every_word_of_the_dialogue():
+    env = envs.load("dialogue")
+    shown = policy.renderers.PlainText(tiny_tokenizer.load(tiny_tokenizer.file_of("dialogue")), tools=env.tools)
+    for task in env.tasks("train", 20):
+        said = env.imperfect_demonstration(task, random.Random(0), 0.5)
+        texts = [m.text for m in said.prompt] + [m.text for t in said.turns for m in t.observations]
+        for text in (*texts, *(t.action.calls[0].arguments["text"] for t in said.turns)):
+            assert len(shown.encode(f" {text}")) == len(text.split()), text
 
 
 def test_every_word_of_the_chain_is_a_token():

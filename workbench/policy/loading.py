@@ -92,7 +92,8 @@ def _with_vllm(
     if name == "scripted":
         raise ValueError("a scripted policy has no model for vLLM to serve; leave engine='hf'")
     folder = folder_of(name)
-    tokenizer = tiny_tokenizer.load() if _is_tiny(name) else _pretrained("AutoTokenizer", str(folder))
+    spoken = tiny_tokenizer.file_of(name.partition("@")[2])
+    tokenizer = tiny_tokenizer.load(spoken) if _is_tiny(name) else _pretrained("AutoTokenizer", str(folder))
     made = _rendering(name, renderer, tokenizer, shots, tools, ends_in(folder))
     memory_gb = None if cache_bytes is None else cache_bytes / 1e9
     engine = VLLMEngine(folder, dtype=dtype, device=device, memory_gb=memory_gb, max_length=max_length)

@@ -82,7 +82,7 @@ def load(world: str = "chain") -> tuple[Any, Any]:
         raise ValueError(f"{file}: expected sha256 {SHA256.get(world)}, got {found}; reinstall the package")
     made = model()
     load_model(made, str(file))
-    return made, tiny_tokenizer.load()
+    return made, tiny_tokenizer.load(tiny_tokenizer.file_of(world))
 
 
 def worlds() -> tuple[str, ...]:

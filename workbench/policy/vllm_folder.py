@@ -87,16 +87,16 @@ def folder_of(name: str) -> Path:
 
 def _tiny_folder(world: str) -> Path:
     """Write a shipped warm start as a folder, unless it is there."""
-    from workbench.policy import smollm2, tiny, tiny_tokenizer
+    from workbench.policy import smollm2, tiny
 
-    model, _ = tiny.load(world)  # also checks the name and the weights
+    model, tokenizer = tiny.load(world)  # also checks the name and the weights
     target = smollm2.cache_root() / "tiny" / f"{world}-{tiny.SHA256[world][:16]}"
     if not target.is_dir():
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as work:
             made = Path(work) / "made"
             model.save_pretrained(made)
-            tiny_tokenizer.load().save_pretrained(made)
+            tokenizer.save_pretrained(made)
             with suppress(OSError):  # another process was faster
                 made.rename(target)
     return target

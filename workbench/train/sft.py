@@ -193,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="of torch; part of what decides the last bits")
     asked = parser.parse_args(arguments)
     torch.set_num_threads(asked.threads)
-    model, tokenizer = start(asked.model, asked.seed)
+    model, tokenizer = start(asked.model, asked.seed, asked.world)
     knobs = {} if asked.items is None else {"items": asked.items}
     examples = demonstrations(
         asked.world, tokenizer, asked.demonstrations, asked.error_rate, asked.seed, asked.hops, asked.misread, knobs

@@ -87,14 +87,15 @@ def _play(env: Any, task: Task, renderer: PlainText, error_rate: float, seed: in
     return with_tokens(played, renderer, env.tools)
 
 
-def start(name: str, seed: int) -> tuple[Any, Any]:
-    """Return (model, tokenizer) to train: "tiny" from nothing, "tiny@<world>" from where that start ends, or any causal
-    model of transformers."""
-    kind, _, world = name.partition("@")
+def start(name: str, seed: int, world: str = "chain") -> tuple[Any, Any]:
+    """Return (model, tokenizer) to train: "tiny" from nothing, in the words of a world, "tiny@<world>" from where that
+    start ends, or any causal model of transformers."""
+    kind, _, other = name.partition("@")
     if kind == "tiny":
         from workbench.policy import tiny, tiny_tokenizer
 
-        return tiny.load(world) if world else (tiny.model(seed_for("tiny", seed)), tiny_tokenizer.load())
+        spoken = tiny_tokenizer.load(tiny_tokenizer.file_of(world))
+        return tiny.load(other) if other else (tiny.model(seed_for("tiny", seed)), spoken)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     return AutoModelForCausalLM.from_pretrained(name, dtype="float32"), AutoTokenizer.from_pretrained(name)
