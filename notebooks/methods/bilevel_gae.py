@@ -17,8 +17,8 @@
 # Each level has its own $\gamma$ and $\lambda$.**
 #
 # PPO over tokens lets an outcome fade on its way through thousands of tokens; PPO over turns gives all tokens of a turn
-# one number. Here the outcome crosses turns in a few large steps, and tokens still differ. From RAGEN (2025); VAGEN
-# (2025) gave it the name. Before this one: [PPO over turns](ppo_turn.ipynb) and [PPO over tokens](ppo.ipynb).
+# one number. Here the outcome crosses turns in a few large steps, and tokens still differ. From the code of RAGEN (2025);
+# VAGEN's paper (2025) builds on it. Before this one: [PPO over turns](ppo_turn.ipynb) and [PPO over tokens](ppo.ipynb).
 
 # %% tags=["parameters"]
 SEED = 5

@@ -254,7 +254,7 @@ page.table(
 # the turn's query, the action the whole reply, values stand at turns, and the ratio is clipped a turn. We saw no code.
 #
 # - `ppo_turn(ratio="turn")` clips a turn's ratio, the geometric mean of its tokens'; the default clips token by token.
-# - Another paper (ST-PPO, arXiv:2511.20718) calls *Turn-PPO* a change of the ratio alone, with token values.
+# - Another paper (ST-PPO, arXiv:2511.20718) calls *Turn-PPO* a change of the ratio alone.
 # - Released systems differ in **where the value of a turn stands**. Here it is the state before its first token; code
 #   for [two-level estimates](bilevel_gae.ipynb) reads it at the turn's last one, when the action is taken already.
 #
@@ -277,8 +277,8 @@ method_curves.beside_grpo(["ppo_turn"])
 method_curves.continue_live(policy.load("tiny@chain-misread"), env, paper)
 
 # %% [markdown]
-# **What its authors report** (abstract): PPO more robust than GRPO on WebShop and Sokoban, and turns better than
-# tokens. We have no figure of theirs to repeat.
+# **What its authors report** (abstract): PPO more robust than GRPO over many turns, and turns as steps effective on
+# WebShop and Sokoban. We have no figure of theirs to repeat.
 #
 # ## 8. Exercise: write it
 #
