@@ -50,13 +50,15 @@ page.facts(dr_venus(), policy=player)
 # ## 2. The equation
 #
 # A turn is scored if it called the tool; its gain is the difference of log-probability to the **last scored** turn. A
-# malformed turn's gain, and a malformed answer's outcome, is **replaced by -1**. Then z-scores of gains and of
-# outcomes, each in its own pool of the question, and **one scale for the whole batch**:
+# malformed turn's gain, and a malformed answer's outcome, is **replaced by -1**. Gains and outcomes become z-scores,
+# each in its own pool of the question, and gains get **one scale for the whole batch**:
 #
 # $$s = \min\Big(10,\; \frac{\max(0.3,\; \text{mean}\,|\hat R|)}{\text{mean}\,|\hat r|}\Big), \qquad
 # A_t = s\,\hat r_t + \gamma A_{t+1} \;\text{ over the scored turns}, \qquad \gamma = 0.95$$
 #
 # A turn without a score takes the credit of the next one and adds no discount.
+#
+# In the drawing below, most is the scale $s$: the same two z-scores once more, and the ratio of their mean sizes.
 
 # %%
 paper
@@ -79,9 +81,9 @@ def z(x, pool):
     return (x - mean) / (sum((y - mean) ** 2 for y in pool) / len(pool)) ** 0.5
 
 
-punished = [
-    [-1.0 if b else g for g, b in zip(row, flags, strict=False)] for row, flags in zip(gains, malformed, strict=True)
-]
+punished = []
+for row, flags in zip(gains, malformed, strict=True):
+    punished.append([-1.0 if b else g for g, b in zip(row, flags, strict=False)])
 pool = [g for row in punished for g in row]
 hat = [[z(g, pool) for g in row] for row in punished]
 ends = [z(r, outcome) for r in outcome]
@@ -118,6 +120,10 @@ rollouts = evidence.collect(
 batch = rollouts.batch()
 print(f"{len(rollouts)} rollouts, {batch.count('turn')} turns, {sum(t.outcome == 1 for t in rollouts)} right")
 page.cost(rollouts, paper)
+
+# %% [markdown]
+# The trace is long, and half of it is the scale. Read the five ribbons at the end: the outcome's z-score, its sum with
+# the scaled gains (`mix`), the discounted sum, and its way to turns without a score and to tokens.
 
 # %%
 solved = next(t for t in rollouts if t.outcome == 1.0 and len(t.turns) > 2)
@@ -173,16 +179,17 @@ for word, flags in (("none malformed", [0, 0, 0]), ("one turn malformed", [1, 0,
 page.table(["", "credit of rollout 1", "of rollout 2"], rows)
 
 # %% [markdown]
-# **What the floor keeps alive may be noise.** With all outcomes equal the gains still count 0.3: belief of a policy
-# that solved nothing.
+# **What the floor keeps alive may be noise.** Both rows above are of a question that nobody solved. Its outcomes say
+# nothing, and yet there is credit: with all outcomes equal the gains still have a mean size of 0.3.
 #
 # ## 6. The paper and its code
 #
-# The recipe *is* the release (`norm="scaled_separate"` is what its script ships). Its other modes, on a real rollout;
-# the comment in the script recommends `raw_ig` against trajectories that get shorter, and the script does not use it.
+# The recipe *is* the release (`norm="scaled_separate"` is what its script ships). Its other modes, on a real rollout.
+# A comment in the script recommends `raw_ig` where rollouts get shorter; the script itself does not use it.
 
 # %%
-others = [replace(dr_venus(norm=norm, kl=0.0), name=f"dr_venus, {norm}") for norm in ("separate", "joint", "raw_ig")]
+modes = ("separate", "joint", "raw_ig")
+others = [replace(dr_venus(norm=norm, kl=0.0), name=f"dr_venus, {norm}") for norm in modes]
 page.side_by_side(batch, paper, *others, trajectory=batch.trajectories.index(solved.id))
 
 # %% [markdown]
@@ -211,9 +218,12 @@ method_curves.beside_grpo(["dr_venus"])
 method_curves.continue_live(policy.load("tiny@facet"), env, paper)
 
 # %% [markdown]
-# **What its authors report** (4B, after this RL against before it): BrowseComp 29.1 against 26.8, BrowseComp-ZH 37.7
-# against 35.7, xBench-2505 74.7 against 69.0, DeepSearchQA 39.6 against 37.7, and GAIA-text 64.4 against 65.4. Not
-# checked here.
+# **What its authors report**, for their model of 4B (not checked here):
+#
+# | | BrowseComp | BrowseComp-ZH | xBench-2505 | DeepSearchQA | GAIA-text |
+# |---|---|---|---|---|---|
+# | before this training | 26.8 | 35.7 | 69.0 | 37.7 | 65.4 |
+# | after it | 29.1 | 37.7 | 74.7 | 39.6 | 64.4 |
 #
 # ## 8. Exercise: write it
 #
@@ -224,9 +234,9 @@ method_curves.continue_live(policy.load("tiny@facet"), env, paper)
 def turn_credit(gain, bad, outcome, group, gamma):
     """Return the credit of every turn, a row a rollout; the last turn of each row is the answer.
 
-    gain: a row a rollout, one entry a turn but the answer; None where the turn was not scored.  bad: 1 where a turn
-    (the last is the answer) is malformed, else 0.  outcome: one a rollout.  group: the question of each.
-    gamma: discount a scored turn.
+    gain: a row a rollout, one entry a turn but the answer; None where the turn was not scored.
+    bad: 1 where a turn (the last is the answer) is malformed, else 0.  outcome: one a rollout.
+    group: the question of each.  gamma: discount a scored turn.
     """
 
     # SOLUTION 1: penalties, two pools, one scale, sums over scored turns
@@ -235,7 +245,9 @@ def turn_credit(gain, bad, outcome, group, gamma):
         square = sum((y - mean) ** 2 for y in pool) / len(pool)
         return 0.0 if max(pool) == min(pool) else (x - mean) / square**0.5
 
-    rows = [[-1.0 if b else g for g, b in zip(row, flags, strict=False)] for row, flags in zip(gain, bad, strict=True)]
+    rows = []
+    for row, flags in zip(gain, bad, strict=True):
+        rows.append([-1.0 if b else g for g, b in zip(row, flags, strict=False)])
     ends = [-1.0 if flags[-1] else r for r, flags in zip(outcome, bad, strict=True)]
     hats, tops = [], []
     for row, r, g in zip(rows, ends, group, strict=True):

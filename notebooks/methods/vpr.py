@@ -13,10 +13,11 @@
 # %% [markdown]
 # # VPR: what does an oracle say of this move?
 #
-# **Where an exact oracle can judge an action (a game search, a constraint solver, a posterior), reward every action
-# with its verdict, and compare verdicts at the same turn or in the same state. The outcome is not needed at all.**
+# **Where an exact oracle can judge an action, reward every action with its verdict. Verdicts are compared at the same
+# turn or in the same state, and the outcome is not needed at all.**
 #
-# The oracle judges the move, not the end of the game: a good move in a game that was lost later is praised.
+# An oracle is a game search, a constraint solver, a posterior. It judges the move, not the end of the game: a good move
+# in a game that was lost later is praised.
 
 # %% tags=["parameters"]
 SEED = 5
@@ -163,19 +164,27 @@ for reliability in (1.0, 0.8, 0.5):
     noisy = batch.with_column("oracle_value", "turn", torch.where(wrong, shuffled, value.values), value.known)
     found = compare.agreement(true, paper.credit(noisy, to="turn"))
     rows.append([f"{reliability:.0%}", f"{found:+.2f}"])
-page.table(
-    ["grades that are the oracle's (others drawn from another move)", "rank correlation with the true credit"], rows
-)
+page.table(["grades that are right (the others are of another move)", "rank correlation with true credit"], rows)
 
 # %% [markdown]
-# **The last turns of the longest games** fall back to the statistics of the whole batch: their scale jumps.
-#
+# **The last turns of the longest games** fall back to the statistics of the whole batch, and their scale jumps:
+
+# %%
+reached = [sum(len(row) > t for row in table) for t in range(max(map(len, table)))]
+rows = []
+for t, games in enumerate(reached):
+    grades = [row[t] for row in table if len(row) > t]
+    spread = torch.tensor(grades, dtype=torch.float64).std(unbiased=False)
+    rows.append([t, games, f"{spread:.2f}", "this turn's" if games >= 4 else "**the batch's**"])
+page.table(["turn", "games that reached it", "spread of its grades", "compared with"], rows)
+
+# %% [markdown]
 # ## 6. The paper and its code
 #
 # Both variants are the release's (read as text, not run): the paper's comparison at equal turn, and the newer one by
-# state, for which four candidate moves are drawn in every state and the best is played. `train` and `launch` do so with
-# this recipe (`candidates=4`). On the games above, it compares the moves of games that met in a state; a state in which
-# all moves have one grade leaves the loss. How much is left of each?
+# state. For that, four candidate moves are drawn in every state and the best is played; `train` and `launch` do so with
+# this recipe (`candidates=4`). On the games above it can only compare games that met in a state. A state in which all
+# moves have one grade leaves the loss. How much is left of each?
 
 # %%
 drawn = play_candidates(
@@ -206,9 +215,9 @@ method_curves.beside_grpo(["vpr_turns"])
 method_curves.continue_live(policy.load("tiny@tictactoe", tools=env.tools), env, paper)
 
 # %% [markdown]
-# **What its authors report** (Qwen3-4B, first variant): return in Tic-Tac-Toe as first player -0.09 against -0.18 by
-# outcome, success in Sudoku 56 % against 48 %, in Minesweeper 10 % against 4 %; general reasoning 62.2 to 62.6
-# against a base of 60.9. Not checked here.
+# **What its authors report** (Qwen3-4B, first variant, against training by outcome): return in Tic-Tac-Toe as first
+# player -0.09, not -0.18; success in Sudoku 56 %, not 48 %, and in Minesweeper 10 %, not 4 %. General reasoning is at
+# 62.2 to 62.6, the base model at 60.9. Not checked here.
 #
 # ## 8. Exercise: write it
 #
@@ -219,8 +228,8 @@ method_curves.continue_live(policy.load("tiny@tictactoe", tools=env.tools), env,
 def turn_credit(value, group, fewest):
     """Return the credit of every turn, a row a rollout.
 
-    value: the oracle's grade, a row a rollout.  group: the question of each.  fewest: turns that fewer rollouts than
-    this reached take the statistics of the whole batch.
+    value: the oracle's grade, a row a rollout.  group: the question of each.
+    fewest: turns that fewer rollouts than this reached take the statistics of the whole batch.
     """
 
     # SOLUTION 1: z-scores by turn over the batch
@@ -252,8 +261,8 @@ check.ex(check.made(check.of_turn, few=None))
 # %% [markdown]
 # ## 9. Where to go on
 #
-# - [GiGPO](gigpo.ipynb) compares visits of a state by what followed; [MatchTIR](matchtir.ipynb) has a reference in
-# the place   of an oracle.
+# - [GiGPO](gigpo.ipynb) compares visits of a state by what followed.
+# - [MatchTIR](matchtir.ipynb) has a reference in the place of an oracle.
 # - [All methods](../index.ipynb) on one set of rollouts, and the [glossary](../../tutorials/glossary.md) of what a
 #   training reports.
 #
