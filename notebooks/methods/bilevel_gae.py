@@ -17,7 +17,7 @@
 # Each level has its own $\gamma$ and $\lambda$.**
 #
 # PPO over tokens lets an outcome fade on its way through thousands of tokens; PPO over turns gives all tokens of a turn
-# one number. Here the outcome crosses turns in a few large steps, and tokens still differ. From the code of RAGEN (2025);
+# one number. Here the outcome crosses turns in a few large steps, and tokens still differ. From RAGEN's code (2025);
 # VAGEN's paper (2025) builds on it. Before this one: [PPO over turns](ppo_turn.ipynb) and [PPO over tokens](ppo.ipynb).
 
 # %% tags=["parameters"]

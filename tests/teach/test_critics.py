@@ -9,6 +9,7 @@ from workbench import envs, policy, recipes
 from workbench.policy import Settings
 from workbench.rollout import play
 from workbench.teach import critics
+from workbench.teach import method_page as page
 from workbench.train.plan import Plan, start
 from workbench.train.policy_gradient import learn
 from workbench.train.values import with_values
@@ -69,3 +70,9 @@ def test_the_value_loss_alone_moves_a_policy_that_shares_its_layers(trunk, moves
     assert critics.drift(learner, batch, plan) < 1e-4
     learn(learner, only, plan, batch, only.credits(batch))
     assert (critics.drift(learner, batch, plan) > 1e-3) == moves
+
+
+def test_quick_facts_say_who_makes_values():
+    said = page.facts(recipes.bilevel_gae(), recipes.mt_grpo(reward="mine")).data
+    assert "a value head, trained beside the policy: turn_value, value" in said
+    assert "the world or you: mine" in said and "the world or you: value" not in said
