@@ -82,7 +82,8 @@ stopped.reveal(round(mine[1], 2))
 #
 # ## 4. On real rollouts
 #
-# A policy that often runs out of turns. How often, and is it blamed for that?
+# A world in which every search narrows a list, and `tiny`, which often runs out of turns. How often, and is it blamed
+# for that?
 
 # %%
 questions = env.tasks("test", 8, seed=SEED)
@@ -133,10 +134,19 @@ page.table(["siblings cut off", "the right answer", "the wrong answer"], rows)
 
 # %% [markdown]
 # **Babble goes unpunished.** A rollout that repeats itself until it is cut off is left out, too. If that is what the
-# limit cuts, masking protects it.
-#
-# **A question whose rollouts were all cut off** teaches nothing; the release rejects questions whose *finished*
-# rollouts have equal outcomes, which is a matter of sampling and not done here.
+# limit cuts, masking protects it. On the rollouts of section 4:
+
+# %%
+rows = []
+for word, wanted in (("ended by itself", False), ("cut off", True)):
+    found = [[turn.action.text.strip() for turn in t.turns] for t in rollouts if t.truncated == wanted]
+    again = sum(len(set(said)) < len(said) for said in found)
+    rows.append([word, len(found), again, "nothing" if wanted else "what GRPO gives it"])
+page.table(["rollout", "how many", "of them repeat a turn", "credit here"], rows)
+
+# %% [markdown]
+# **A question whose rollouts were all cut off** teaches nothing. The release rejects questions whose *finished*
+# rollouts have equal outcomes; that is a matter of sampling and not done here.
 #
 # ## 6. The paper and its code
 #
@@ -168,8 +178,8 @@ method_curves.beside_grpo(["mini_o3"])
 method_curves.continue_live(policy.load("tiny@facet"), env, paper)
 
 # %% [markdown]
-# **What its authors report**, on visual search with Qwen2.5-VL-7B: 44.4 with the mask against 35.8 without on the hard
-# part of VisualProbe, and tens of turns at test after training with six. Not checked here; there are no pictures here.
+# **What its authors report**, on visual search with Qwen2.5-VL-7B: on the hard part of VisualProbe 44.4 with the mask
+# and 35.8 without; and tens of turns at test after training with six. Not checked here: no world here has pictures.
 #
 # ## 8. Exercise: the weight of every token
 #
@@ -180,8 +190,8 @@ method_curves.continue_live(policy.load("tiny@facet"), env, paper)
 def token_weight(outcome, cut, group, tokens):
     """Return the weight of each token of each rollout: one number a rollout.
 
-    outcome: one a rollout.  cut: 1 if a limit cut it off, else 0.  group: the question of each; a rollout alone with
-    its question keeps its outcome.  tokens: how many each sampled.
+    outcome: one a rollout.  cut: 1 if a limit cut it off, else 0.  tokens: how many each sampled.
+    group: the question of each; a rollout alone with its question keeps its outcome.
     """
     # SOLUTION 1: compare all, then leave out those cut off
     left = sum(1 for c in cut if not c)
