@@ -71,4 +71,4 @@ def test_where_nothing_was_run_the_reason_is_said_with_what_it_costs(tmp_path, m
     text = said(tmp_path, ["shapley"])
     assert text.startswith("**No stored runs of `shapley`**")
     assert f"Not run: `shapley` on chain: {sweep.TOO_DEAR}." in text
-    assert "takes 12.0 times as long as one of `grpo`, and its evidence 900 calls of a model" in text
+    assert "takes 12.0 times the processor time of one of `grpo`, and its evidence 900 calls of a model" in text

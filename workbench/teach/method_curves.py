@@ -78,7 +78,7 @@ def _cost(world: str, method: str, costs: Sequence[Mapping[str, Any]], base: str
         return ""
     times = by[method]["seconds"] / by[base]["seconds"]
     calls = f", and its evidence {by[method]['calls']:,.0f} calls of a model" * bool(by[method]["calls"])
-    return f" On {world} a step of `{method}` takes {times:.1f} times as long as one of `{base}`{calls}."
+    return f" On {world} a step of `{method}` takes {times:.1f} times the processor time of one of `{base}`{calls}."
 
 
 def _verdict(world: str, found: compared.Difference, base: str) -> str:

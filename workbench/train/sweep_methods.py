@@ -86,13 +86,13 @@ OWN: Mapping[str, Own] = {
 """UFO is hosted by GRPO: what differs is the reward."""
 
 FURTHER: Mapping[str, tuple[str, ...]] = {
-    "chain": ("mini_o3", "dr_grpo", "dapo", "mt_grpo", "aem", "pbsd"),
+    "chain": ("mini_o3", "dr_grpo", "dapo", "mt_grpo", "aem", "pbsd", "ppo_turn"),
     "facet": (),
 }
 """Beyond `COMPARED`, which methods were run in which world."""
 NOT_YET = "there was no time for its runs so far"
 TOO_DEAR = "its evidence takes too long for the number of runs that every method gets"
-DEAR: tuple[str, ...] = ()
+DEAR = ("spae",)
 
 
 def _left_out() -> Iterator[tuple[tuple[str, str], str]]:
