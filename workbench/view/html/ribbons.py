@@ -82,7 +82,8 @@ def _row(step: dict[str, Any], turns: int, *, air: bool) -> Markup:
     decimals = palette.digits(full)
     cells = [_cell(cell, full, decimals, turns if step["whole"] else 1) for cell in step["cells"]]
     size_words = "all zero" if full is None else f"±{palette.number(full, decimals, signed=False)}"
-    quiet = f"{SMALL};vertical-align:middle;white-space:nowrap"
+    wraps = f"{SMALL};vertical-align:middle"  # the last column: it gives way where many turns need the room
+    quiet = f"{wraps};white-space:nowrap"
     why = "; ".join(step["reasons"])
     space = _air(turns) if air else Markup("")
     ribbon = tr(
@@ -90,7 +91,7 @@ def _row(step: dict[str, Any], turns: int, *, air: bool) -> Markup:
         *cells,
         td(size_words, style="vertical-align:middle;white-space:nowrap", pad="2px 16px"),
         td(step["level"], style=quiet, pad="2px 16px 2px 0"),
-        td(_lost(step), style=quiet, title=f"dropped: {why}" if why else "", pad="2px 0"),
+        td(_lost(step), style=wraps, title=f"dropped: {why}" if why else "", pad="2px 0"),
     )
     return Markup(space + ribbon)
 
