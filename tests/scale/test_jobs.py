@@ -129,8 +129,9 @@ def shell(command, **more):
 def test_the_command_looks_first_whether_it_sees_the_folder(tmp_path):
     run = tmp_path / "my run; 'it'"
     done = shell(jobs.entrypoint(run, "a-1", sys.executable))
-    assert done.returncode == jobs.UNSEEN and "is not seen by this machine of the cluster" in done.stdout
-    assert str(run) in jobs.why_not(f"failed:\n{done.stdout}", "") and "`folder=`" in jobs.why_not(done.stdout, "")
+    assert done.returncode == jobs.UNSEEN
+    said = jobs.why_not(f"Job entrypoint command failed with exit code {done.returncode}, last available logs", "")
+    assert "the cluster's head does not see this folder" in said and "`folder=`" in said
 
 
 def test_the_command_runs_the_driver_in_a_folder_of_any_name(tmp_path):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -97,26 +98,32 @@ class Cluster:
         """Send SIGKILL to all processes of a machine at once, as a power cut would."""
         every = below(machine.pid)
         for pid in [machine.pid, *every]:
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
         machine.wait()
 
     def close(self) -> None:
         for machine in reversed(self.started):
             if machine.poll() is None:
                 self.end(machine)
+        for pid, (_, command) in processes().items():  # of a start that failed: their parent is gone
+            if str(self.folder) in command:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         for left in self.folder.parent.glob(f"{self.folder.name}*"):
             shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink()
 
 
-def below(pid: int) -> dict[int, str]:
-    """Commands of all processes that descend from one."""
+def processes() -> dict[int, tuple[int, str]]:
+    """Parent and command of every process of this machine."""
     lines = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 2) for line in lines.splitlines()[1:]]
-    every = {int(row[0]): (int(row[1]), row[2] if len(row) > 2 else "") for row in rows}
-    found, new = {}, [pid]
+    return {int(row[0]): (int(row[1]), row[2] if len(row) > 2 else "") for row in rows}
+
+
+def below(pid: int) -> dict[int, str]:
+    """Commands of all processes that descend from one."""
+    every, found, new = processes(), {}, [pid]
     while new:
         new = [child for child, (parent, _) in every.items() if parent in new and child not in found]
         found |= {child: every[child][1] for child in new}

@@ -104,12 +104,8 @@ def entrypoint(path: Path, job: str, python: str, folder: str = "") -> str:
         folder: to work in, if it is there; modules that lie in it are found then.
     """
     there, ours = shlex.quote(str(path)), shlex.quote(python)
-    unseen = shlex.quote(
-        f"{path} is not seen by this machine of the cluster: a run's folder must be on storage that all machines see "
-        "under the same name"
-    )
     return (
-        f"test -f {there}/launch.json || {{ echo {unseen}; exit {UNSEEN}; }}; cd {shlex.quote(folder or '/')} || cd /; "
+        f"test -f {there}/launch.json || exit {UNSEEN}; cd {shlex.quote(folder or '/')} || cd /; "
         f"p={ours}; [ -x {ours} ] || p=python3; "
         f'exec "$p" -m workbench.scale.worker {there} --job {shlex.quote(job)} >> {there}/log.txt 2>&1'
     )
@@ -169,9 +165,11 @@ def why_not(message: str, log: str) -> str:
         message: of the job server.
         log: last lines of the run's log.
     """
-    if "is not seen by this machine" in message:
-        (line,) = [line for line in message.splitlines() if "is not seen by this machine" in line][-1:]
-        return f"the job ended at once: {line.strip()}; name a folder on such storage (`folder=`)"
+    if f"exit code {UNSEEN}" in message:
+        return (
+            "the job ended at once: the cluster's head does not see this folder. It must be on storage that this "
+            "machine and all of the cluster's see under the same name; launch with such a `folder=`"
+        )
     said = " ".join(f"{message} {log}".split())[-600:]
     mend = "is this package installed on the cluster, in the versions it has here?" if "No module named" in said else ""
     return " ".join(f"the job ended before it worked on the run: {said or 'it said nothing'}. {mend}".split())
