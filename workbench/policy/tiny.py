@@ -18,6 +18,7 @@ WEIGHTS = "model.safetensors"
 SHA256 = {
     "chain": "966c95dc91ddb91df437e1d30ec772db8575fed7899416d5c4f02e6e4ace21bf",
     "chain-misread": "31d44056e6543cd01afb29951f8b5bfc0d63574b5ee3969c49fdc388227ada7f",
+    "dialogue": "117261c03e4e5f2767938e8a51bf0ff28a77bcf4da1e1036341552cbbd6f381a",
     "facet": "8a8764828ce865fc7c72a8590b89bb384ddf820e7acb6b883fb91b5a424c1434",
     "tictactoe": "fbd5178525f5402aaace79dc7bcf8aae675e2f6948368ec84ffb385f38d1ef70",
 }
