@@ -229,8 +229,8 @@ page.table(
 )
 
 # %% [markdown]
-# **A sure turn cannot be praised.** No probability exceeds 1, so that $h \le 1$ and the most a turn can earn is
-# $1 - \pi$; the least, with the bound, is always the same.
+# **A sure turn cannot be praised.** No probability exceeds 1, so that the most a turn can earn is $1 - \pi$. The least,
+# with the bound, is always the same.
 
 # %%
 page.table(
@@ -252,17 +252,18 @@ right_turns = [
 ]
 silent = sum(len(t.turns) for t in rollouts if t.outcome == 0.0)
 blamed, summed = sum(c < 0 for _, c in right_turns), sum(c for _, c in right_turns)
+likely = sum(p > 0.5 for p, _ in right_turns)
 page.markdown(
-    f"{len(right_turns)} turns of right rollouts: **{blamed} are blamed**, credit sums to {page.number(summed, 2)}; "
-    f"{sum(p > 0.5 for p, _ in right_turns)} had a probability above 0.5. The {silent} turns of wrong rollouts get 0: "
-    "**nothing is learned from failure**."
+    f"{len(right_turns)} turns of right rollouts, {likely} of them with a probability above 0.5: **{blamed} are "
+    f"blamed**, and credit sums to {page.number(summed, 2)}. The {silent} turns of wrong rollouts get 0: **nothing is "
+    "learned from failure**."
 )
 
 # %% [markdown]
 # ## 6. The paper and its code
 #
-# The class that the authors released was read; what differs, and beside it the nearest method for language agents
-# (HCAPO, 2026; its abstract and a reader's notes were read):
+# The class that the authors released was read. What differs, and beside it the nearest method for language agents:
+# HCAPO, [arXiv:2603.08754](https://arxiv.org/abs/2603.08754), of which the abstract and a reader's notes were read.
 #
 # | | HCA, released | HCAPO | here |
 # |---|---|---|---|

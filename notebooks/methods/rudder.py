@@ -129,7 +129,8 @@ for story, place in others:
     hits += [changes.index(max(changes)) == place] if place is not None else []
 one = next(story for story, place in others if place == 2)
 g = predictions(network, one)
-display(page.markdown(f"The key's turn has the largest change in **{sum(hits)} of {len(hits)}** stories it never saw."))
+share = f"**{sum(hits)} of {len(hits)}**"
+display(page.markdown(f"The key's turn has the largest change in {share} stories that the network never saw."))
 page.table(
     ["turn", "did", "came back", "predicted after it", "change"],
     [
@@ -187,10 +188,11 @@ print(f"largest gap between the credit of a rollout and R - g_0: {max(gaps):.0e}
 # the mean is the line to beat.
 
 # %%
-heart = predict("After 120 steps: is the error on other rollouts below or above that of always saying the mean?", None)
+heart = predict("After 120 steps: is the error on other rollouts below or above that of saying the mean?", None)
 
 # %%
-fresh = play(player, env, env.tasks("test", 16, seed=SEED + 1), size=4, settings=settings, seed=SEED + 1, run="fresh")
+others = env.tasks("test", 16, seed=SEED + 1)
+fresh = play(player, env, others, size=4, settings=settings, seed=SEED + 1, run="fresh")
 steps = [0, 5, 10, 20, 40, 80, 120]
 
 
@@ -264,8 +266,8 @@ method_told.which_turn("rudder", beside=("earlier is better", "grpo", "igpo"))
 hard = [g for g in rollouts.groups if all(t.outcome == 0.0 for t in g)]
 sums = {page.number(sum(credit[batch.trajectories.index(t.id)])) for g in hard for t in g}
 page.markdown(
-    f"{len(set(before))} value of $g_0$ for {len(rollouts.groups)} questions. {len(hard)} of them were never solved: "
-    f"the credit of each of their rollouts sums to {', '.join(sums)}, that is $-g_0$. GRPO gives them 0."
+    f"{len(set(before))} value of $g_0$ for {len(rollouts.groups)} questions. {len(hard)} of them were never "
+    f"solved: the credit of each of their rollouts sums to {', '.join(sums)}, that is $-g_0$. GRPO gives them 0."
 )
 
 # %% [markdown]
@@ -356,9 +358,9 @@ method_curves.beside_grpo(["rudder"])
 method_curves.continue_live(policy.load("tiny@chain"), env, ours)
 
 # %% [markdown]
-# **What its authors report**, by the abstract: on artificial tasks with delayed rewards faster than Monte Carlo, and
-# exponentially faster than TD($\lambda$), tree search and reward shaping; better scores on top of PPO at Atari games,
-# most where rewards are delayed. Nothing about language agents.
+# **What its authors report**, by the abstract: on artificial tasks with delayed rewards it is faster than Monte Carlo,
+# and exponentially faster than TD($\lambda$), tree search and reward shaping. On top of PPO it has better scores at
+# Atari games, most where rewards are delayed. We have no figure, and nothing of language agents.
 #
 # ## 8. Exercise: write it
 #

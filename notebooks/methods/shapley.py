@@ -164,7 +164,7 @@ print(f"{len(rollouts)} rollouts, {batch.count('turn')} turns, {sum(t.outcome ==
 page.cost(rollouts, ours)
 
 # %% [markdown]
-# **What "a turn is absent" means.** Its call and what came back are cut from the text; the prompt stays, and so does
+# **What "a turn is absent" means.** Its call and what came back are cut from the text. The prompt stays, and so does
 # every other turn, word for word, in its old place. Nothing is played again. One rollout, all its sets:
 
 # %%
@@ -236,19 +236,20 @@ page.table(["kind of turn", "turns", "order of play", "without it", "all orders"
 method_told.which_turn("shapley", beside=("earlier is better", "grpo", "igpo", "turn_ablation"))
 
 # %% [markdown]
-# **The price.** Exact values need every set; orders written out one by one would need $n!$; a sampled order passes
-# through $n + 1$ sets, of which the first and the last are common to all.
+# **The price.** Exact values need every set, orders written out one by one $n!$ walks. A sampled order passes through
+# $n + 1$ sets, of which the first and the last are common to all.
 
 # %%
-page.table(
-    ["turns before the last", "sets, 2^n", "orders, n!", "sets of 16 sampled orders, at most"],
-    [[n, f"{2**n:,}", f"{math.factorial(n):,}", f"{min(2**n, 16 * (n - 1) + 2):,}"] for n in (2, 4, 6, 8, 10, 12, 20)],
-)
+rows = []
+for n in (2, 4, 6, 8, 10, 12, 20):
+    sampled = min(2**n, 16 * (n - 1) + 2)
+    rows.append([n, f"{2**n:,}", f"{math.factorial(n):,}", f"{sampled:,}"])
+page.table(["turns before the last", "sets, 2^n", "orders, n!", "sets of 16 sampled orders, at most"], rows)
 
 # %% [markdown]
-# How good are sampled orders? Ten searches and a reader who keeps every item that fits all clues it saw,
-# $v(S) = 0.9 / \text{items left}$, here and there lowered by a search that brings in doubt. 1,024 sets give the truth.
-# Here each second order is the reverse of the one before, which costs nothing and cancels much of the noise.
+# How good are sampled orders? Ten searches, and a reader who keeps every item that fits all clues it saw:
+# $v(S) = 0.9 / \text{items left}$, lowered by a search that brings in doubt. 1,024 sets give the truth. The library
+# makes each second order the reverse of the one before, which costs nothing and cancels much of the noise.
 
 # %%
 ten = check.game(Random(SEED), ["clue", "clue", "same", "idle", "clue", "harm", "clue", "idle", "clue", "same"])
@@ -369,10 +370,10 @@ page.table(["turn", "what it did", "value", "16 orders", "95 %", "sign known?", 
 #
 # ## 6. The definition and ours
 #
-# Shapley's paper has players who may or may not join; that turns are players, that absent means "cut from what is
-# read", and that $v$ is the belief in the right answer, is **our reading**. Others share an outcome among *agents*, not
-# among turns (SHARP, arXiv:2602.08335). Two choices, on the rollout of section 4: few sampled orders in the place of
-# all, and logarithms in the place of probabilities.
+# Shapley's paper has players who may or may not join. **Our reading**: turns are the players, absent means "cut from
+# what is read", and $v$ is the belief in the right answer. Others share an outcome among *agents*, not among turns
+# (SHARP, [arXiv:2602.08335](https://arxiv.org/abs/2602.08335)). Two choices, on the rollout of section 4: few sampled
+# orders in the place of all, and logarithms in the place of probabilities.
 
 # %%
 rough = evidence.collect(rollouts, [ShapleyTurns(player, exact=0, orders=4)]).batch()["shapley"]
@@ -400,9 +401,9 @@ method_curves.beside_grpo(["shapley"])
 method_curves.continue_live(policy.load("tiny@facet"), env, ours)
 
 # %% [markdown]
-# **What its authors report**: nothing of the kind; the paper is from 1953, and we know of no training run that credits
-# turns this way. SHARP, which shares among agents, reports average improvements of 23.66 % and 14.05 % over
-# single-agent and multi-agent approaches (its abstract; not checked here).
+# **What its authors report**: nothing of the kind, for the paper is of 1953; and we know of no training run that
+# credits turns this way. SHARP, which shares among agents, reports average improvements of 23.66 % over single-agent
+# and 14.05 % over multi-agent approaches (its abstract; not checked here).
 #
 # ## 8. Exercise: write it
 #
