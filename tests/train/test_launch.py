@@ -149,7 +149,7 @@ POINTS = {
     "before the rename": ("workbench.train.checkpoint.sync_path", 3),
     "after the rename": ("workbench.train.checkpoint.sync_path", 4),
     "in the metrics": ("workbench.train.worker.write", 4),
-    "in rollout": ("workbench.train.policy_gradient.play", 4),
+    "in rollout": ("workbench.train.rounds.play", 4),
     "in evidence": ("workbench.train.policy_gradient.with_evidence", 5),
 }
 
