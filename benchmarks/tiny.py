@@ -17,6 +17,7 @@ from workbench import envs, policy
 from workbench.policy.base import Settings
 from workbench.rollout import play
 from workbench.rollouts import Rollouts
+from workbench.trajectory import Turn
 
 Z_95 = 1.959964  # two-sided 95 % of the normal distribution
 
@@ -34,6 +35,11 @@ def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
     return max(0.0, (middle - half) / wide), min(1.0, (middle + half) / wide)
 
 
+def on_path(turn: Turn) -> bool:
+    """True if no other call would have been better; in the toolbox, if it was the next of the gold trace."""
+    return bool(turn.rewards.get("oracle_on_path", turn.rewards.get("on_trace")) == 1.0)
+
+
 def shares(played: Rollouts) -> dict[str, tuple[int, int]]:
     """Return (count, of how many) of right episodes, equal groups, truncated episodes and malformed turns."""
     turns = [turn for t in played for turn in t.turns]
@@ -43,7 +49,7 @@ def shares(played: Rollouts) -> dict[str, tuple[int, int]]:
         "groups all wrong": (sum(not any(t.outcome for t in g) for g in played.groups), len(played.groups)),
         "truncated": (sum(t.truncated for t in played), len(played)),
         "malformed turns": (sum(turn.rewards["malformed"] == 1.0 for turn in turns), len(turns)),
-        "turns on a shortest path": (sum(turn.rewards["oracle_on_path"] == 1.0 for turn in turns), len(turns)),
+        "turns on a shortest path": (sum(on_path(turn) for turn in turns), len(turns)),
     }
 
 

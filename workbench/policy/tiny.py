@@ -21,6 +21,7 @@ SHA256 = {
     "dialogue": "117261c03e4e5f2767938e8a51bf0ff28a77bcf4da1e1036341552cbbd6f381a",
     "facet": "8a8764828ce865fc7c72a8590b89bb384ddf820e7acb6b883fb91b5a424c1434",
     "tictactoe": "fbd5178525f5402aaace79dc7bcf8aae675e2f6948368ec84ffb385f38d1ef70",
+    "toolbox": "4ec8d4282200a08e1c6fc6ec4454f2f6c3b06c5080a6427d356ab87ad52a8005",
 }
 """Of the shipped weights, by world. The scripts of "chain-misread" and of "facet" misread some words (see there)."""
 
