@@ -173,7 +173,7 @@ page.table(
 #
 # **What a later turn carries on is not missed.** The second search asks for the thing that the first one named. Take
 # the first result away, and the name still stands in the second question. All rollouts that went straight to the
-# right answer, counted from the end:
+# right answer:
 
 # %%
 straight = [row[:-1] for t, row in zip(rollouts, column, strict=True) if t.outcome == 1.0 and len(t.turns) == 3]

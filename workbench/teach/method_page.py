@@ -29,6 +29,8 @@ from workbench.recipes.base import _above_tokens
 from workbench.rollouts import Rollouts
 
 Rows = Sequence[Sequence[float | None]]
+NOISE = 1e-6
+"""Credit that is no larger has no sign: it is what float32 leaves of a difference of equal numbers."""
 LEVELS = {"trajectory": "rollout"}
 """Words for a reader: what the code calls a trajectory is a rollout in the notebooks."""
 VALUES = ("value", "turn_value")
@@ -292,7 +294,8 @@ def side_by_side(batch: Batch, *recipes: Recipe, trajectory: int = 0) -> Any:
 
 def _apart(name: str, first: Credit, other: Credit, base: str) -> str:
     both = first.known & other.known
-    signs = first.values[both].sign() != other.values[both].sign()
+    mine, theirs = (torch.where(x.abs() > NOISE, x, 0.0).sign() for x in (first.values[both], other.values[both]))
+    signs = mine != theirs
     gap = float((first.values[both] - other.values[both]).abs().max()) if bool(both.any()) else 0.0
     return (
         f"- `{name}` against `{base}`, over all {int(both.sum())} turns known to both: largest difference {gap:.3g}, "
