@@ -35,7 +35,7 @@ test: setup-all  ## all tests that take seconds (TESTS="-k word" narrows)
 test-slow: setup-all  ## the tests that take minutes
 	@$(VENV_PYTHON) -m pytest -q -m "slow and not scale" --timeout=1200 $(TESTS)
 
-test-scale: setup-all  ## scaled runs on a real Ray cluster of this machine: six minutes of two idle cores
+test-scale: setup-all  ## scaled runs on a real Ray cluster of this machine: minutes of two idle cores
 	@$(VENV_PYTHON) -m pytest -q -m scale --timeout=1800 $(TESTS)
 
 check:  ## formatting, lint, types of the core, import contracts
