@@ -57,8 +57,8 @@ def _nothing(wanted: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> str:
     there = ", ".join(f"`{name}`" for name in dict.fromkeys(line["method"] for line in runs))
     return (
         f"**No stored runs of {', '.join(f'`{n}`' for n in wanted)}**, so there is no curve to show. The stored runs "
-        f"are of {there}; `{COMMAND}` makes them, and a method is compared once it is listed "
-        "(`workbench/train/sweep_methods.py`)."
+        f"are of {there}; `{COMMAND} --methods {' '.join(wanted)}` makes those of a method listed in "
+        "`workbench/train/sweep_methods.py`."
     )
 
 

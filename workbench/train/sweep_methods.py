@@ -82,11 +82,12 @@ OWN: Mapping[str, Own] = {
         "tiny@chain",
         {"grpo": recipes.grpo(kl=0.0), "ufo": recipes.ufo(host="grpo", entropy=0.0)},
     ),
+    "dialogue": Own("dialogue", {}, "tiny@dialogue", {"grpo": recipes.grpo(kl=0.0), "mapo": recipes.mapo()}),
 }
 """UFO is hosted by GRPO: what differs is the reward."""
 
 FURTHER: Mapping[str, tuple[str, ...]] = {
-    "chain": ("mini_o3", "dr_grpo", "dapo", "mt_grpo", "aem", "pbsd", "ppo_turn"),
+    "chain": ("mini_o3", "dr_grpo", "dapo", "mt_grpo", "aem", "pbsd", "dr_venus", "ppo_turn"),
     "facet": (),
 }
 """Beyond `COMPARED`, which methods were run in which world."""
