@@ -39,8 +39,8 @@ from workbench.teach import method_page as page
 from workbench.teach.methods import mapo as check
 from workbench.view import CreditMap, Ribbons
 
-env = envs.load("dialogue", worst=3, max_turns=5)
-player = policy.load("smollm2", shots=env.shots, tools=env.tools)
+env = envs.load("dialogue")
+player = policy.load("tiny@dialogue", tools=env.tools)  # a million parameters, at its shipped start
 paper = mapo()
 
 # %% [markdown]
@@ -110,12 +110,13 @@ rough.reveal("+" if mine[2][0] > 0 else "-")
 #
 # ## 4. On real rollouts
 #
-# A user who has lost something, three of them, and SmolLM2 (135 M parameters) with two worked examples, four dialogues
-# each. Comfort must come before reasons, and reasons before plans; what comes too early makes the user feel worse.
+# A user who has lost something, six of them, six dialogues each. Comfort must come before reasons, and reasons before
+# plans; what comes too early makes the user feel worse. The policy was started on scripted plays with a habit: they
+# often answer what a user asks who feels too bad to hear it.
 
 # %%
-users = env.tasks("test", 3, seed=SEED)
-rollouts = play(player, env, users, size=4, settings=Settings(max_new_tokens=16, temperature=0.7), seed=SEED, run="m")
+users = env.tasks("test", 6, seed=SEED)
+rollouts = play(player, env, users, size=6, settings=Settings(max_new_tokens=32), seed=SEED, run="mapo")
 plain = grpo(kl=0.0)
 rollouts = evidence.collect(rollouts, evidence.for_recipe([paper, plain], rollouts))
 batch = rollouts.batch()
@@ -124,20 +125,46 @@ page.cost(rollouts, paper)
 # %%
 drop = page.rows_of(distance_drop("state_distance")(None, batch), batch)
 flat = [r for row in drop for r in row]
-silent = sum(not turn.action.text for t in rollouts for turn in t.turns)
-solved = sum(t.outcome == 1.0 for t in rollouts)
+solved = [t.outcome == 1.0 for t in rollouts]
+mixed = sum(len({t.outcome for t in group}) > 1 for group in rollouts.groups)
 by_grpo, by_mapo = (page.turns(recipe, batch) for recipe in (plain, paper))
 spoken = [sum(bool(x) for row in rows for x in row) for rows in (by_grpo, by_mapo)]
 page.markdown(
     f"Of {len(flat)} turns {sum(r > 0 for r in flat)} bring the user closer, {sum(r < 0 for r in flat)} take them "
-    f"further away; {silent} are empty. {solved} of {len(rollouts)} users are satisfied in the end. Turns with credit "
-    f"other than 0: {spoken[0]} by GRPO on the outcome, **{spoken[1]}** by MAPO."
+    f"further away. {sum(solved)} of {len(rollouts)} dialogues end with a satisfied user; of {mixed} of the "
+    f"{len(rollouts.groups)} users some do and some do not. Turns with credit other than 0: {spoken[0]} by GRPO on the "
+    f"outcome, **{spoken[1]}** by MAPO."
 )
 
 # %% [markdown]
-# The policy is weak: it begins with a phrase of its examples and then falls silent or repeats itself. Where no outcome
-# differs, GRPO has nothing to learn from; the distance tells the dialogues apart. The one in which distances went
-# furthest up and down:
+# Where no outcome differs, GRPO has nothing to learn from; the distance tells the dialogues apart. Where outcomes
+# differ, GRPO praises or blames a dialogue as a whole, what helped in it and what hurt:
+
+# %%
+steps = [
+    (won, r, *credit)
+    for won, *rows in zip(solved, drop, by_grpo, by_mapo, strict=True)
+    for r, *credit in zip(*rows, strict=True)
+]
+kinds = {
+    "helped, in a dialogue that failed": [step[2:] for step in steps if not step[0] and step[1] > 0],
+    "hurt, in a dialogue that succeeded": [step[2:] for step in steps if step[0] and step[1] < 0],
+}
+page.table(
+    ["turns that", "how many", "praised by GRPO", "praised by MAPO", "blamed by GRPO", "blamed by MAPO"],
+    [
+        [
+            word,
+            len(said),
+            *(sum(c[k] > 0 for c in said) for k in (0, 1)),
+            *(sum(c[k] < 0 for c in said) for k in (0, 1)),
+        ]
+        for word, said in kinds.items()
+    ],
+)
+
+# %% [markdown]
+# The dialogue in which distances went furthest up and down:
 
 
 # %%
@@ -160,9 +187,6 @@ Ribbons(rollouts, chosen.id, paper)
 
 # %%
 CreditMap(rollouts, chosen.id, [plain, paper])
-
-# %% [markdown]
-# A turn in which nothing was said can be praised: all of a repair that follows lies in its return.
 
 # %%
 page.promises(paper, batch)
@@ -193,19 +217,19 @@ display(
 sums.reveal("hurts, then repairs" if sum(rows[1]) > sum(rows[0]) else "helps, then nothing")
 
 # %% [markdown]
-# The harm itself is blamed, the repair is praised by more. On the rollouts above, empty turns, which change nothing by
-# themselves:
+# The harm itself is blamed, the repair is praised by more. On the rollouts above, turns that changed nothing (the user
+# had heard it before, or could feel no worse): all of their return is what later turns did.
 
 # %%
-empty = [
+idle = [
     (c, far(turn))
-    for t, row in zip(rollouts, by_mapo, strict=True)
-    for c, turn in zip(row, t.turns, strict=True)
-    if not turn.action.text
+    for t, rs, row in zip(rollouts, drop, by_mapo, strict=True)
+    for turn, r, c in zip(t.turns, rs, row, strict=True)
+    if r == 0
 ]
-kinds = {"praised": [d for c, d in empty if c > 0], "not praised": [d for c, d in empty if c <= 0]}
+kinds = {"praised": [d for c, d in idle if c > 0], "not praised": [d for c, d in idle if c <= 0]}
 page.table(
-    ["empty turns", "how many", "mean distance of the user"],
+    ["turns that changed nothing", "how many", "mean distance of the user"],
     [[word, len(ds), f"{sum(ds) / len(ds):.2f}" if ds else "-"] for word, ds in kinds.items()],
 )
 
@@ -263,11 +287,10 @@ page.side_by_side(
 method_curves.beside_grpo(["mapo"])
 
 # %% [markdown]
-# Live, from where the policy stands, in dialogues of two turns at most:
+# Live, from the same start:
 
 # %%
-short = envs.load("dialogue", worst=1, max_turns=2)
-method_curves.continue_live(player, short, paper, updates=1)
+method_curves.continue_live(player, env, paper)
 
 # %% [markdown]
 # **What its authors report**, on 727 scenarios of emotional support with a simulated user: scores of EMPA up by 42.5
