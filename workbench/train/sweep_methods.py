@@ -87,7 +87,7 @@ OWN: Mapping[str, Own] = {
 """UFO is hosted by GRPO: what differs is the reward."""
 
 FURTHER: Mapping[str, tuple[str, ...]] = {
-    "chain": ("mini_o3", "dr_grpo", "dapo", "mt_grpo", "aem", "pbsd", "dr_venus", "ppo_turn"),
+    "chain": ("mini_o3", "dr_grpo", "dapo", "vpr_turns", "mt_grpo", "aem", "pbsd", "dr_venus", "ppo_turn"),
     "facet": (),
 }
 """Beyond `COMPARED`, which methods were run in which world."""
