@@ -235,6 +235,10 @@ def test_a_saved_step_has_its_value_head_beside_its_weights(tmp_path):
     train(player, env, recipes.ppo(), replace(PLAN, steps=2, save_every=1), tmp_path, progress=quiet)
     first, last = (load_file(tmp_path / name / "value_head.safetensors") for name in ("step-1", "step-2"))
     assert first["linear.weight"].any() and not torch.equal(first["linear.weight"], last["linear.weight"])
+    whole = load_file(tmp_path / "value_head.safetensors")["linear.weight"]  # mapped, not read
+    assert torch.equal(whole, last["linear.weight"])
+    train(chain()[0], env, recipes.ppo(), replace(PLAN, steps=1), tmp_path, progress=quiet)
+    assert torch.equal(whole, last["linear.weight"]) and not list(tmp_path.glob("*.part"))
     train(chain()[0], env, recipes.grpo(), replace(PLAN, steps=1, save_every=1), tmp_path / "none", progress=quiet)
     assert not list((tmp_path / "none").rglob("value_head.safetensors"))
 

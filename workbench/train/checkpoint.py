@@ -39,11 +39,16 @@ def tensors_of(learner: Learner) -> dict[str, Tensor]:
 
 
 def save_head(path: Path, learner: Learner) -> None:
-    """Write the value head, if there is one, to a file of its own: `policy.load` takes a model without one."""
+    """Write the value head, if there is one, to a file of its own: `policy.load` takes a model without one.
+
+    It is a new file each time: who loaded the one before has it mapped, and would see other numbers.
+    """
     from safetensors.torch import save as to_bytes
 
     if learner.head is not None:
-        _write(path, to_bytes({name: p.detach().contiguous() for name, p in learner.head.named_parameters()}))
+        part = path.with_name(f".{path.name}.part")
+        _write(part, to_bytes({name: p.detach().contiguous() for name, p in learner.head.named_parameters()}))
+        part.replace(path)
 
 
 def fingerprint(learner: Learner) -> str:
