@@ -23,8 +23,8 @@ SHA256 = {
     "tictactoe": "fbd5178525f5402aaace79dc7bcf8aae675e2f6948368ec84ffb385f38d1ef70",
     "toolbox": "4ec8d4282200a08e1c6fc6ec4454f2f6c3b06c5080a6427d356ab87ad52a8005",
 }
-"""Of the shipped weights, by world. The scripts of "chain-misread" and of "facet" misread some words, those of "dialogue"
-and of "toolbox" have a habit of their own; "toolbox" is meant for one change (see the card)."""
+"""Of the shipped weights, by world. The scripts of "chain-misread" and of "facet" misread some words, those of
+"dialogue" and of "toolbox" have a habit of their own; "toolbox" is meant for one change (see the card)."""
 
 
 def config() -> Any:
