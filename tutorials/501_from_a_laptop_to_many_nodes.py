@@ -325,8 +325,8 @@ print(slurm(Scale("cuda", nodes=8, learners=32, rollouts=32, engine="vllm", addr
 #
 # A job that was cut off goes on from its last checkpoint: submit it with `train.resume("/shared/runs/7b").wait()`.
 #
-# Is an allocation of Slurm up with Ray on it already? Then a notebook on the login node that sees `/shared` launches with
-# `address="http://HEAD:8265"`: the driver is a job there, and neither the notebook nor its machine has to stay.
+# Is an allocation of Slurm up with Ray on it already? Then a notebook on the login node that sees `/shared` launches
+# with `address="http://HEAD:8265"`: the driver is a job there, and neither the notebook nor its machine has to stay.
 #
 # ### Kubernetes
 #
