@@ -87,8 +87,21 @@ OWN: Mapping[str, Own] = {
 """UFO is hosted by GRPO: what differs is the reward."""
 
 FURTHER: Mapping[str, tuple[str, ...]] = {
-    "chain": ("mini_o3", "dr_grpo", "dapo", "vpr_turns", "mt_grpo", "aem", "pbsd", "dr_venus", "grpo_vps", "ppo_turn"),
-    "facet": ("mt_grpo",),
+    "chain": (
+        "mini_o3",
+        "dr_grpo",
+        "dapo",
+        "vpr_turns",
+        "mt_grpo",
+        "aem",
+        "pbsd",
+        "dr_venus",
+        "grpo_vps",
+        "progress_share",
+        "ppo_turn",
+        "ppo",
+    ),
+    "facet": ("mt_grpo", "dr_venus"),
 }
 """Beyond `COMPARED`, which methods were run in which world."""
 NOT_YET = "there was no time for its runs so far"
