@@ -90,7 +90,8 @@ def _verdict(world: str, found: compared.Difference, base: str) -> str:
     so = f"**does not beat** `{base}` " + ("by this test" if odd else "here: the two cannot be told apart")
     if found.told:
         so = f"**beats** `{base}`" if found.mean.mean > 0 else f"**does not beat** `{base}`: it is **worse**"
-    points = f"{100 * found.mean.mean:+.0f} points of tasks solved [{100 * low:+.0f}, {100 * high:+.0f}]"
+    mean, least, most = (round(100 * share) for share in (found.mean.mean, low, high))
+    points = f"{mean:+d} points of tasks solved [{least:+d}, {most:+d}]"
     alone = "; alone that interval leaves 0 out, among so many methods that is not enough" * odd
     seeds = f"over {found.mean.seeds} seeds, corrected p {found.adjusted:.2g}"
     return f"- **{world}**: `{found.method}` {so}: {points} {seeds}{alone}."
