@@ -101,7 +101,17 @@ FURTHER: Mapping[str, tuple[str, ...]] = {
         "ppo_turn",
         "ppo",
     ),
-    "facet": ("gspo", "mt_grpo", "rudder", "hindsight", "potential_shaping", "dr_venus"),
+    "facet": (
+        "gspo",
+        "mt_grpo",
+        "rudder",
+        "hindsight",
+        "potential_shaping",
+        "dr_venus",
+        "siop",
+        "bilevel_gae",
+        "turn_ablation",
+    ),
 }
 """Beyond `COMPARED`, which methods were run in which world."""
 NOT_YET = "there was no time for its runs so far"
