@@ -112,6 +112,7 @@ FURTHER: Mapping[str, tuple[str, ...]] = {
         "bilevel_gae",
         "turn_ablation",
     ),
+    "dialogue": ("grpo", "mapo"),
 }
 """Beyond `COMPARED`, which methods were run in which world."""
 NOT_YET = "there was no time for its runs so far"
