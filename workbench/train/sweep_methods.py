@@ -83,6 +83,12 @@ OWN: Mapping[str, Own] = {
         {"grpo": recipes.grpo(kl=0.0), "ufo": recipes.ufo(host="grpo", entropy=0.0)},
     ),
     "dialogue": Own("dialogue", {}, "tiny@dialogue", {"grpo": recipes.grpo(kl=0.0), "mapo": recipes.mapo()}),
+    "toolbox": Own(
+        "toolbox",
+        {"changes": 1},
+        "tiny@toolbox",
+        {"grpo": recipes.grpo(kl=0.0), "artist": recipes.artist(kl=0.0), "artist_calls": recipes.artist_calls(kl=0.0)},
+    ),
 }
 """UFO is hosted by GRPO: what differs is the reward."""
 
