@@ -156,6 +156,16 @@ display(HTML("<b>bold</b>"), Javascript("alert(1)"), ipywidgets.IntSlider())
     assert "two 2" in page and "<b>bold</b>" in page and "https://example.org/paper" in page
 
 
+def test_a_progress_bar_that_has_closed_leaves_no_empty_line():
+    """A slow machine shows the bar of a long rollout; closing it writes spaces and a carriage return."""
+    from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+    closed = new_output("stream", name="stderr", text=" " * 80 + "\r")
+    said = new_output("stream", name="stderr", text="a warning\n")
+    page = nb.page(new_notebook(cells=[new_code_cell("1", outputs=[closed, said])]), "bars")
+    assert "a warning" in page and page.count("output_stderr output_text") == 1
+
+
 def test_a_failing_cell_is_named(tmp_path):
     source = tmp_path / "bad.py"
     source.write_text("# %%\nx = 0\n\n# %%\n1 / x\n")

@@ -278,6 +278,8 @@ def _markdown(source: str) -> str:
 
 def _has_static_form(output: Any) -> bool:
     """Strip from an output what wants a kernel or a script from elsewhere; tell whether something is left to show."""
+    if output.output_type == "stream" and not output.text.strip():
+        return False  # a progress bar that has closed has written spaces over itself: an empty line, and no more
     data = output.get("data", {})
     live = [kind for kind in data if "javascript" in kind or "widget-view" in kind]
     for kind in live:

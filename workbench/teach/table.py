@@ -11,6 +11,7 @@ from workbench.view.tags import Markup, el, join
 
 CELL = "border:1px solid rgba(128,128,128,0.4);padding:2px 8px;text-align:right"
 BAD = CELL + ";background-color:rgba(213,94,0,0.25)"
+MARK = "border:0;padding:2px 8px;font-weight:600"
 RIGHT, WRONG = "rgba(0,114,178,1)", "rgba(213,94,0,1)"
 
 
@@ -40,15 +41,20 @@ class Table:
         return "\n".join([self.caption, *text, *([self.note] if self.note else [])])
 
     def html(self) -> Markup:
-        """Return it as an HTML table."""
+        """Return it as an HTML table; an arrow says what the colour of a row says."""
+        rows = list(enumerate(self.rows))
         head = el("tr", *(el("th", name, style=CELL, attrs={"scope": "col"}) for name in self.header))
-        body = [
-            el("tr", *(el("td", cell, style=BAD if i in self.bad else CELL) for cell in row))
-            for i, row in enumerate(self.rows)
-        ]
+        body = [el("tr", *(el("td", cell, style=self._look(i)) for cell in row), *self._mark(i)) for i, row in rows]
         caption = el("caption", self.caption, style="text-align:left;caption-side:top;padding:4px 0px")
         table = el("table", caption, el("thead", head), el("tbody", *body), style="border-collapse:collapse")
         return join([table, el("p", self.note, style="margin:4px 0px")]) if self.note else table
+
+    def _look(self, row: int) -> str:
+        return BAD if row in self.bad else CELL
+
+    def _mark(self, row: int) -> tuple[Markup, ...]:
+        """Return the cell that points at a row: a colour alone tells nothing to who cannot see it."""
+        return (el("td", "\N{LEFTWARDS ARROW}", style=MARK, attrs={"aria-label": "wrong"}),) if row in self.bad else ()
 
 
 def number(value: float | None) -> str:
