@@ -56,13 +56,14 @@ def test_the_second_version_is_frozen_and_keeps_every_id_of_the_first(tmp_path):
     assert len(second) == tiny_tokenizer.SIZE
 
 
-def test_the_second_version_has_every_word_of_the_dialogue():
-    env = envs.load("dialogue")
-    shown = policy.renderers.PlainText(tiny_tokenizer.load(tiny_tokenizer.file_of("dialogue")), tools=env.tools)
+@pytest.mark.parametrize(("world", "argument"), [("dialogue", "text"), ("sudoku", "cell")])
+def test_the_second_version_has_every_word_of_its_worlds(world, argument):
+    env = envs.load(world)
+    shown = policy.renderers.PlainText(tiny_tokenizer.load(tiny_tokenizer.file_of(world)), tools=env.tools)
     for task in env.tasks("train", 20):
         said = env.imperfect_demonstration(task, random.Random(0), 0.5)
-        texts = [m.text for m in said.prompt] + [m.text for t in said.turns for m in t.observations]
-        for text in (*texts, *(t.action.calls[0].arguments["text"] for t in said.turns)):
+        read = [*said.prompt, *(m for t in said.turns[:-1] for m in t.observations)]  # after the last one nobody speaks
+        for text in (*(m.text for m in read), *(t.action.calls[0].arguments[argument] for t in said.turns)):
             assert len(shown.encode(f" {text}")) == len(text.split()), text
 
 

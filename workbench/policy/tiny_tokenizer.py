@@ -16,7 +16,7 @@ VERSION = 1
 SIZE = 1024
 FOLDER = Path(__file__).parent / "assets" / "tiny"
 FILE = FOLDER / f"tokenizer-{VERSION}.json"
-VERSION_OF = {"dialogue": 2}
+VERSION_OF = {"dialogue": 2, "sudoku": 2}
 """The version a world's start speaks, where it is not the first. The second is the first with words for ids that were
 reserved: `LATER_WORDS`, then `LATER_LABELS`."""
 PAD, END, START = "<|pad|>", "<|end|>", "<|start|>"
