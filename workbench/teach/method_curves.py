@@ -19,6 +19,7 @@ from workbench.view.curves import Curve, Panel, bundle
 COMMAND = "python -m workbench.train.sweep --out datasets/results/training"
 FOLDER = Path("../../datasets/results/training")
 """Where the stored runs are, seen from a notebook of `notebooks/methods`."""
+OUTCOME = "mean outcome of a step's rollouts (running mean over 5 steps)"
 
 
 def beside_grpo(names: str | Sequence[str], folder: str | Path = FOLDER, base: str = "grpo") -> Any:
@@ -43,8 +44,8 @@ def beside_grpo(names: str | Sequence[str], folder: str | Path = FOLDER, base: s
         return markdown("\n\n".join([_nothing(asked, runs), *_left_out(asked, costs, base)]))
     shown = {w: [n for n in dict.fromkeys([*asked, base]) if compared.of(runs, w, n)] for w in worlds}
     panels = [Panel(w, _curves(runs, w, shown[w])) for w in worlds]
-    display(bundle(panels, "rollouts", "mean outcome of a step (mean of five)", True), raw=True)  # type: ignore[no-untyped-call]
-    head = ["world", "method", "solved after training", "seeds", f"minus `{base}`", "corrected p", "told apart"]
+    display(bundle(panels, "rollouts", OUTCOME, True), raw=True)  # type: ignore[no-untyped-call]
+    head = ["world", "method", "solved after training", "seeds", f"points above `{base}`", "corrected p", "told apart"]
     width = len(head) if any(n != base for w in worlds for n in shown[w]) else 4  # alone there is nothing to subtract
     found = {w: {d.method: d for d in compared.against(runs, w, base)} for w in worlds}
     lines = [_line(runs, w, n, found[w].get(n))[:width] for w in worlds for n in shown[w]]
@@ -63,11 +64,16 @@ def _nothing(wanted: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _left_out(asked: Sequence[str], costs: Sequence[Mapping[str, Any]], base: str) -> list[str]:
-    """Say of each world a method was left out of why that is, and what a step of it would cost."""
+    """Say why a method was left out of some worlds, once a reason, and what a step of it would cost there."""
+    why: dict[tuple[str, str], list[str]] = {}
+    for (world, method), reason in sweep.LEFT_OUT.items():
+        if method in asked:
+            why.setdefault((method, reason), []).append(world)
     return [
-        f"Not run: `{method}` on {world}: {reason}.{_cost(world, method, costs, base)}"
-        for (world, method), reason in sweep.LEFT_OUT.items()
-        if method in asked
+        f"Not run: `{method}` on {' and '.join(worlds)}: {reason}."
+        + "".join(_cost(world, method, costs, base) for world in worlds)
+        for (method, reason), worlds in why.items()
+        if method != base
     ]
 
 
@@ -149,14 +155,20 @@ def _line(
     if against is None:
         return [*told, "", "", ""]
     p = "-" if against.adjusted is None else f"{against.adjusted:.2g}"
-    return [*told, _share(against.mean, signed=True), p, "**yes**" if against.told else "no"]
+    return [*told, _points(against.mean), p, "**yes**" if against.told else "no"]
 
 
-def _share(mean: compared.Mean, signed: bool = False) -> str:
-    sign, least = ("+", -1.0) if signed else ("", 0.0)
+def _share(mean: compared.Mean) -> str:
     if mean.low is None or mean.high is None:
-        return f"{mean.mean:{sign}.0%} (one seed)"
-    return f"{mean.mean:{sign}.0%} [{max(mean.low, least):{sign}.0%}, {min(mean.high, 1.0):{sign}.0%}]"
+        return f"{mean.mean:.0%} (one seed)"
+    return f"{mean.mean:.0%} [{max(mean.low, 0.0):.0%}, {min(mean.high, 1.0):.0%}]"
+
+
+def _points(mean: compared.Mean) -> str:
+    """Write a difference of two shares in points: "+7%" would read as a twentieth more."""
+    if mean.low is None or mean.high is None:
+        return f"{100 * mean.mean:+.0f} (one seed)"
+    return f"{100 * mean.mean:+.0f} [{100 * max(mean.low, -1.0):+.0f}, {100 * min(mean.high, 1.0):+.0f}]"
 
 
 WATCHED = {

@@ -36,7 +36,8 @@ DASHES = {
     "3px,6px": "3 6",
     "12px,3px,3px,3px,3px,3px": "12 3 3 3 3 3",
 }
-WIDTH, HEIGHT, LEFT, TOP, GAP, KEY = 900, 330, 52, 26, 46, 20  # of the still picture, in its own units
+WIDTH, HEIGHT, LEFT, TOP, GAP, KEY = 900, 350, 52, 46, 46, 20  # of the still picture, in its own units
+SAID, NAMED = 14, 34  # lines of text above the panels: the axis, then the title of each; on one line they would meet
 Point = tuple[float, float]
 Place = Callable[[float, float], str]
 GAP_SHARE = 0.08  # between two panels of the plotly figure, of its width
@@ -204,7 +205,7 @@ def svg(panels: Sequence[Panel], x: str, y: str, share: bool) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {tall}" width="100%" role="img" '
         f'font-family="sans-serif" font-size="11" fill="{INK}"><title>{esc(y)}</title>'
-        f'<text x="4" y="14">{esc(y)}</text>{"".join(parts)}</svg>'
+        f'<text x="4" y="{SAID}">{esc(y)}</text>{"".join(parts)}</svg>'
     )
 
 
@@ -235,7 +236,8 @@ def _panel(panel: Panel, left: float, wide: float, range_y: tuple[float, float],
         inside = min(max(py, low), top)
         return f"{left + wide * px / last:.1f},{TOP + (foot - TOP) * (1 - (inside - low) / (top - low)):.1f}"
 
-    out = [f'<text x="{left + wide / 2:.0f}" y="14" text-anchor="middle" font-weight="bold">{esc(panel.title)}</text>']
+    middle = f'x="{left + wide / 2:.0f}" y="{NAMED}" text-anchor="middle"'
+    out = [f'<text {middle} font-weight="bold">{esc(panel.title)}</text>']
     for tick in (low + (top - low) * k / 4 for k in range(5)):
         height = at(0, tick).split(",")[1]
         out.append(f'<line x1="{left:.0f}" x2="{left + wide:.0f}" y1="{height}" y2="{height}" stroke="{GRID}"/>')
