@@ -102,6 +102,9 @@ batch = rollouts.batch()
 print(f"{len(rollouts)} rollouts, {batch.count('turn')} turns")
 page.outcomes(rollouts)
 
+# %%
+page.cost(rollouts, paper)
+
 # %% [markdown]
 # A question whose outcomes differ, and its rollout that succeeded, stage by stage:
 

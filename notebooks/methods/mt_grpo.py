@@ -102,14 +102,14 @@ good.reveal("+" if mine[1][1] > 0 else "-")
 questions = env.tasks("test", 6, seed=SEED)
 rollouts = play(player, env, questions, size=4, settings=Settings(max_new_tokens=24), seed=SEED, run="mt_grpo")
 rollouts = evidence.collect(rollouts, evidence.for_recipe([mt_grpo(reward="match_reward")], rollouts))
-matched = rollouts.batch()["match_reward"].values.tolist()
+column = rollouts.batch()["match_reward"]
 made = [turn for t in rollouts for turn in t.turns]
 answers = [any(call.name == "answer" for call in turn.action.calls) for turn in made]
-rewards = [None if answer else worth for answer, worth in zip(answers, matched, strict=True)]
-rollouts = rollouts.with_column("turn_reward", "turn", rewards)
+rewards = [None if answer else worth for answer, worth in zip(answers, column.values.tolist(), strict=True)]
+rollouts = rollouts.with_column("turn_reward", "turn", rewards, provenance=column.provenance)
 batch = rollouts.batch()
 print(f"{len(rollouts)} rollouts, {batch.count('turn')} turns, {sum(t.outcome == 1 for t in rollouts)} right")
-page.cost(rollouts, mt_grpo(reward="match_reward"))
+page.cost(rollouts, paper)
 
 # %% [markdown]
 # A failed rollout of a question that others solved, with a good call in it if there is one. Read it from the top: what

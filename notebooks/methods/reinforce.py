@@ -86,6 +86,9 @@ print(f"{len(rollouts)} rollouts, {batch.count('turn')} turns")
 page.outcomes(rollouts)
 
 # %%
+page.cost(rollouts, paper)
+
+# %%
 solved = next(t for g in rollouts.groups for t in g if t.outcome == 1.0 and min(x.outcome for x in g) == 0.0)
 Ribbons(rollouts, solved.id, paper)
 

@@ -68,8 +68,7 @@ def test_a_notebook_keeps_the_grammar(name):
     text = SOURCES[name].read_text(encoding="utf-8")
     places = [text.find(f"# {heading}\n") for heading in HEADINGS]
     assert -1 not in places and places == sorted(places), dict(zip(HEADINGS, places, strict=True))
-    wanted = CALLS if "evidence.collect(" in text else tuple(c for c in CALLS if c != "page.cost(")
-    assert not [call for call in wanted if call not in text]
+    assert not [call for call in CALLS if call not in text]
     assert "predict(" in text and "What its authors report" in text
 
 

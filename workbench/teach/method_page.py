@@ -3,7 +3,7 @@
     facts            what it reads, who makes that, at which level it decides, what of it is our reading
     outcomes         what the rollouts of each question came to
     hand, agrees     a batch of numbers one can check, and a hand computation beside the library's
-    cost             what its evidence cost on these rollouts, in calls and tokens of the model
+    cost             what its evidence cost on these rollouts, which a policy sampled, in calls and tokens of the model
     promises         the invariants its row in the catalogue declares, checked on these rollouts
     side_by_side     its paper beside its released code, turn by turn
     references       where it comes from
@@ -22,6 +22,7 @@ import torch
 
 from workbench import axioms, catalogue, evidence
 from workbench.batch import Batch
+from workbench.batch.columns import GIVEN
 from workbench.credit import Credit
 from workbench.policy.base import Policy
 from workbench.recipes import Recipe
@@ -243,7 +244,15 @@ def line(row: Sequence[float | None], digits: int = 2) -> str:
 
 
 def cost(rollouts: Rollouts, recipe: Recipe) -> Any:
-    """Say what the columns of a recipe cost on these rollouts, as their provenance tells."""
+    """Say what the columns of a recipe cost on these rollouts, as their provenance tells.
+
+    Every notebook of a method calls it on the rollouts it shows, and so none can show numbers nobody measured.
+
+    Raises:
+        ValueError: a turn that no policy sampled (scripted play), or a column of its credit that is missing, known for
+            nobody, or written in by hand.
+    """
+    _check_measured(rollouts, recipe)
     turns = sum(len(t.turns) for t in rollouts)
     lines, seen = [], set()
     for name in recipe.needs:
@@ -261,6 +270,30 @@ def cost(rollouts: Rollouts, recipe: Recipe) -> Any:
         known = f"{int(column.known.sum())} of {len(column.known)} {LEVELS.get(column.level, column.level)}s"
         lines.append([f"`{name}`", p.provider, known, *calls])
     return table(["column", "made by", "known for", "calls of the model", "calls a turn", "tokens through it"], lines)
+
+
+def _check_measured(rollouts: Rollouts, recipe: Recipe) -> None:
+    """Refuse play that no policy sampled, and columns that neither the rollouts nor a provider gave."""
+    batch = rollouts.batch()
+    recipe.check(batch, recipe.chain.needs)
+    played = [t for t in rollouts if t.turns]
+    unsampled = [t.id for t in played if not all(turn.policy for turn in t.turns)]
+    drawn = batch["logprob_old"].known  # a script is no distribution: what it says has no log-probs
+    if not played or unsampled or not len(drawn) or not bool(drawn.all()):
+        named = f", {unsampled[0]!r} among them" if unsampled else ""
+        raise ValueError(
+            f"{recipe.name}: expected rollouts that a policy sampled, got turns without a policy or log-probs{named}; "
+            "play(policy.load('tiny@...'), env, ...) samples some"
+        )
+    for name in recipe.chain.needs:
+        column = batch[name]
+        if column.provenance.provider == GIVEN.provider:
+            problem = "was written in by hand; evidence.collect measures it, or say with `provenance=` what did"
+        elif len(column.known) and not bool(column.known.any()):
+            problem = f"is known for no {column.level}"
+        else:
+            continue
+        raise ValueError(f"{recipe.name}: column {name!r} {problem}")
 
 
 def promises(recipe: Recipe, batch: Batch) -> Any:
