@@ -27,7 +27,6 @@ SEED = 3
 from IPython.display import display
 
 from workbench import envs, evidence, policy
-from workbench.evidence import FormatScore
 from workbench.policy import Settings
 from workbench.recipes import artist, artist_calls, grpo
 from workbench.recipes.artist import answer_reward
@@ -55,11 +54,11 @@ page.facts(paper, calling, policy=player)
 #
 # $$R = 2\,[\text{right}] + F + \frac{\text{calls that worked}}{\text{calls}}, \qquad
 # R_{\text{calling}} = \tfrac12\,\frac{\text{matched state}}{\text{state}}
-# + \tfrac12\,\frac{\text{matched calls}}{\text{gold calls}} + F$$
+# + \tfrac12\,\frac{\text{matched calls}}{\text{gold calls}} + \tfrac{1}{10} F$$
 #
-# $F$ is 1 if the form is kept throughout, 0.5 if only the answer can be read, else 0 (a tenth of that for function
-# calling). $A$ is the z-score of $R$ among the rollouts of the question, for all tokens the policy wrote. The sizes of
-# $F$, and 0 for a rollout without calls, are our reading.
+# $F$ is 1 if the form is kept throughout, 0.5 if only the answer can be read, else 0. $A$ is the z-score of $R$ among
+# the rollouts of the question, for all tokens the policy wrote. The sizes of $F$, and 0 for a rollout without calls,
+# are our reading.
 
 # %%
 paper
@@ -215,22 +214,21 @@ page.table(
 # %% [markdown]
 # ## 6. The paper and its code
 #
-# There is no public code. The two forms on the rollouts above, the second with the form scored 0.1 and 0.05 as it is
-# said to be for function calling; with the sizes for questions it would outweigh the rest:
+# There is no public code. The two forms on the rollouts above. For function calling the form is said to be worth 0.1
+# at most; with the size it has for questions it would outweigh the rest:
 
 # %%
-tenth = evidence.collect(rollouts, [FormatScore(strict=0.1, relaxed=0.05)]).batch()
-both = [page.turns(calling, one) for one in (tenth, batch)]
+both = [page.turns(one, batch) for one in (calling, artist_calls(form=1.0, kl=0.0))]
 page.table(
     ["rollout", "`artist`", "`artist_calls`, form at most 0.1", "`artist_calls`, form at most 1"],
     [[i, *(page.number(rows[i][0], 2) for rows in (by_artist, *both))] for i in range(len(rollouts))],
 )
 
 # %% [markdown]
-# One rollout by `artist` (its form at most 0.1 here, too), by `artist_calls`, and by GRPO on the outcome:
+# One rollout by `artist`, by `artist_calls`, and by GRPO on the outcome:
 
 # %%
-page.side_by_side(tenth, paper, calling, plain, trajectory=apart)
+page.side_by_side(batch, paper, calling, plain, trajectory=apart)
 
 # %% [markdown]
 # ## 7. How it learned

@@ -181,7 +181,7 @@ def test_artists_rewards_of_scripted_rollouts_by_hand():
     batch = collect(rolled, for_recipe(calls, rolled), cache=Cache()).batch()
     assert batch["state_match"].values.tolist() == [t.turns[-1].rewards["state_share"] for t in rolled]
     held, made = batch["state_match"].values, torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)
-    reward = 0.5 * held + 0.5 * made + batch["format_score"].values
+    reward = 0.5 * held + 0.5 * made + 0.1 * batch["format_score"].values
     z = (reward - reward.mean()) / (reward.std(correction=0) + 1e-8)
     torch.testing.assert_close(calls.credit(batch, to="turn").values, z[owner])
 

@@ -10,7 +10,7 @@ import torch
 from workbench import recipes
 from workbench.batch import Batch
 from workbench.evidence.retries import tries
-from workbench.recipes.artist import answer_reward
+from workbench.recipes.artist import answer_reward, calling_reward
 from workbench.recipes.ufo import feedback, retry_reward
 
 
@@ -118,6 +118,16 @@ def test_artist_by_hand_and_its_unknowns() -> None:
     assert answer_reward(2.0)(None, batch).tolist() == [3.75, 1.5, 3.0, None]
     credit = recipes.artist().credit(batch, to="trajectory").tolist()
     assert credit[:3] == pytest.approx([1.069045, -1.336306, 0.267261], abs=1e-6) and credit[3] is None
+
+
+def test_the_form_of_function_calling_is_worth_a_tenth() -> None:
+    """A state reached in bad form is worth more than a good form that reached half of it."""
+    batch = Batch.of_maps([0, 1], ["g", "g"])
+    for name, values in (("state_match", [1.0, 0.5]), ("call_match", [0.5, 0.5]), ("format_score", [0.0, 1.0])):
+        batch = batch.with_column(name, "trajectory", values)
+    assert calling_reward(0.5, 0.5, 0.1)(None, batch).tolist() == pytest.approx([0.75, 0.6])
+    assert recipes.artist_calls().credit(batch, to="trajectory").tolist() == pytest.approx([1.0, -1.0], abs=1e-6)
+    assert recipes.artist_calls(form=1.0).credit(batch, to="trajectory").tolist() == pytest.approx([-1, 1], abs=1e-6)
 
 
 def test_calling_a_useless_tool_pays() -> None:

@@ -70,7 +70,7 @@ class FormatScore(Provider):
     """Score the form of a rollout: `strict` if no turn breaks it, `relaxed` if the last does not, else 0.
 
     Args:
-        strict, relaxed: the scores; 1 and 0.5 for questions, 0.1 and 0.05 for function calling.
+        strict, relaxed: the scores; for function calling `artist_calls` counts a tenth of them.
         answer: name of the answering call.
 
     Source: ARTIST, arXiv:2505.01441. Reconstruction: the sizes, and that a form is that of the renderer.

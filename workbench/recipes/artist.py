@@ -14,10 +14,10 @@ def answer_reward(answer: float) -> Node:
     return mix(read("outcome"), read("format_score", "trajectory"), calls, weights=(answer, 1.0, 1.0))
 
 
-def calling_reward(state: float, calls: float) -> Node:
-    """R = state (matched state / all of it) + calls (matched calls / gold calls) + format."""
+def calling_reward(state: float, calls: float, form: float) -> Node:
+    """R = state (matched state / all of it) + calls (matched calls / gold calls) + form (format)."""
     parts = (read(name, "trajectory") for name in ("state_match", "call_match", "format_score"))
-    return mix(*parts, weights=(state, calls, 1.0))
+    return mix(*parts, weights=(state, calls, form))
 
 
 def _recipe(name: str, reward: Node, ddof: int, eps: float, kl: float) -> Recipe:
@@ -45,18 +45,21 @@ def artist(answer: float = 2.0, ddof: int = 0, eps: float = 1e-8, kl: float = 0.
     return _recipe("artist", answer_reward(answer), ddof, eps, kl)
 
 
-def artist_calls(state: float = 0.5, calls: float = 0.5, ddof: int = 0, eps: float = 1e-8, kl: float = 0.001) -> Recipe:
+def artist_calls(
+    state: float = 0.5, calls: float = 0.5, form: float = 0.1, ddof: int = 0, eps: float = 1e-8, kl: float = 0.001
+) -> Recipe:
     """ARTIST for function calling: GRPO on how much of the goal state and of the gold trace was reached.
 
-        R = 0.5 matched state / state + 0.5 matched calls / gold calls + format
+        R = 0.5 matched state / state + 0.5 matched calls / gold calls + 0.1 format
 
     Args:
-        state, calls: weights of the first two.
+        state, calls, form: weights of the three; the format score is in [0, 1], as in `artist`.
         ddof, eps, kl: as in `artist`.
 
     Needs: state_match (evidence: recorded by the world at the end), call_match (evidence: gold calls made exactly),
         format_score.
     Holds: a right state reached by another way than the gold trace has the state's share only.
-    Source: arXiv:2505.01441, abstract, and notes by others. Reconstruction: format (at most 0.1 there).
+    Source: arXiv:2505.01441, abstract, and notes by others. Reconstruction: the form is worth 0.1 in all, as the notes
+        have it; their 0.025 a tag is here 0.05 where only the answer can be read.
     """
-    return _recipe("artist_calls", calling_reward(state, calls), ddof, eps, kl)
+    return _recipe("artist_calls", calling_reward(state, calls, form), ddof, eps, kl)

@@ -87,7 +87,11 @@ OWN: Mapping[str, Own] = {
         "toolbox",
         {"changes": 1},
         "tiny@toolbox",
-        {"grpo": recipes.grpo(kl=0.0), "artist": recipes.artist(kl=0.0), "artist_calls": recipes.artist_calls(kl=0.0)},
+        {
+            "grpo": recipes.grpo(kl=0.0),
+            "artist": recipes.artist(kl=0.0),
+            "artist_calls": recipes.artist_calls(form=1.0, kl=0.0),  # the form ten times its default, as it was run
+        },
     ),
 }
 """UFO is hosted by GRPO: what differs is the reward."""

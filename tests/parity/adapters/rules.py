@@ -61,4 +61,5 @@ def function_calling(case: Case) -> dict[str, Any]:
     batch = turns_of([1], ["q"]).with_column("format_score", "trajectory", [float(inputs["format"])])
     for column, name in (("state_match", "state"), ("call_match", "func")):
         batch = batch.with_column(column, "trajectory", [part(inputs[f"{name}_matched"], inputs[f"{name}_total"])])
-    return {"reward": calling_reward(p.get("SR_max", 0.5), p.get("FR_max", 0.5))(None, batch).tolist()[0]}
+    node = calling_reward(p.get("SR_max", 0.5), p.get("FR_max", 0.5), 1.0)  # a case says what its form is worth
+    return {"reward": node(None, batch).tolist()[0]}
