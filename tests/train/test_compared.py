@@ -217,6 +217,15 @@ def test_what_is_left_out_is_run_where_it_is_asked_for():
     assert set(sweep.LEFT_OUT) <= set(sweep.pairs()) and all(sweep.LEFT_OUT.values())
 
 
+def test_runs_made_again_have_seeds_of_their_own_and_the_rate_that_was_chosen():
+    kept = tuned("mt_grpo", RATES[0], "chain")
+    again = list(sweep.fresh_jobs(kept, [("chain", "mt_grpo")]))
+    assert [job.seed for job in again] == list(sweep.FRESH_SEEDS) and {job.rate for job in again} == {RATES[0]}
+    assert not set(sweep.FRESH_SEEDS) & {*SEEDS, *TUNING_SEEDS}
+    with pytest.raises(ValueError, match="tuning runs"):
+        list(sweep.fresh_jobs([], [("chain", "mt_grpo")]))
+
+
 def test_a_torn_line_is_cut_and_its_run_made_again(tmp_path):
     keep(tmp_path, line("grpo", 0, 5))
     file = tmp_path / "chain.jsonl"

@@ -57,11 +57,20 @@ def bundle(panels: Sequence[Panel], x: str, y: str) -> dict[str, Any]:
     return {MIME: plotly(kept, x, y), "image/svg+xml": svg(kept, x, y), "text/plain": f"{y} over {x}: {told}"}
 
 
-def _ends(values: Sequence[float]) -> tuple[float, float]:
-    """Return where an axis begins and ends: all values, some air, and 0 if it is near."""
+def ticks(values: Sequence[float]) -> list[float]:
+    """Return four to nine round places for the marks of an axis, the outer two around all values.
+
+    Example:
+        >>> ticks([-11.0, 37.0]), ticks([1.0, 1.0])
+        ([-20.0, -10.0, 0.0, 10.0, 20.0, 30.0, 40.0], [0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6])
+    """
     low, high = min(values, default=0.0), max(values, default=1.0)
-    air = 0.08 * (high - low) or 0.5
-    return (low if low == 0 else low - air), high + air
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    power = 10.0 ** math.floor(math.log10((high - low) / 4))
+    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= (high - low) / 5 * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [float(f"{step * k:.6g}") for k in range(first, last + 1)]
 
 
 def _named(panel: Panel) -> str:
@@ -110,7 +119,7 @@ def _trace(panel: Panel, end: str) -> dict[str, Any]:
 
 def svg(panels: Sequence[Panel], x: str, y: str) -> str:
     """Return the same as one SVG, for pages without script."""
-    wide = (WIDTH - LEFT - 12 - GAP * (len(panels) - 1)) / max(len(panels), 1)
+    wide = (WIDTH - LEFT - 16 - GAP * (len(panels) - 1)) / max(len(panels), 1)
     parts = [_panel(p, LEFT + n * (wide + GAP), wide, x) for n, p in enumerate(panels)]
     look = f'role="img" font-family="sans-serif" font-size="11" fill="{INK}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="100%" {look}>'
@@ -119,24 +128,23 @@ def svg(panels: Sequence[Panel], x: str, y: str) -> str:
 
 
 def _panel(panel: Panel, left: float, wide: float, x: str) -> str:
-    across, up = _ends([d.x for d in panel.dots]), _ends([d.y for d in panel.dots])
+    across, up = ticks([d.x for d in panel.dots]), ticks([d.y for d in panel.dots])
     foot = HEIGHT - FOOT
 
     def at(px: float, py: float) -> tuple[float, float]:
-        over = (px - across[0]) / (across[1] - across[0])
-        return left + wide * over, foot - (foot - TOP) * (py - up[0]) / (up[1] - up[0])
+        over = (px - across[0]) / (across[-1] - across[0])
+        return left + wide * over, foot - (foot - TOP) * (py - up[0]) / (up[-1] - up[0])
 
     middle = f'x="{left + wide / 2:.0f}" text-anchor="middle"'
     out = [f'<text {middle} y="14" font-weight="bold">{esc(_named(panel))}</text>']
-    for k in range(5):
-        px, py = (ends[0] + (ends[1] - ends[0]) * k / 4 for ends in (across, up))
-        (tx, _), (_, ty) = at(px, up[0]), at(across[0], py)
-        out.append(f'<line x1="{left:.0f}" x2="{left + wide:.0f}" y1="{ty:.1f}" y2="{ty:.1f}" stroke="{GRID}"/>')
-        out.append(f'<text x="{left - 4:.0f}" y="{ty + 4:.1f}" text-anchor="end">{py:.3g}</text>')
-        out.append(f'<text x="{tx:.1f}" y="{foot + 15}" text-anchor="middle">{px:.3g}</text>')
-    if up[0] < 0 < up[1]:
-        zero = at(across[0], 0.0)[1]
-        out.append(f'<line x1="{left:.0f}" x2="{left + wide:.0f}" y1="{zero:.1f}" y2="{zero:.1f}" stroke="{INK}"/>')
+    for py in up:
+        ty, ink = at(across[0], py)[1], GRID if py else INK
+        out.append(f'<line x1="{left:.0f}" x2="{left + wide:.0f}" y1="{ty:.1f}" y2="{ty:.1f}" stroke="{ink}"/>')
+        out.append(f'<text x="{left - 4:.0f}" y="{ty + 4:.1f}" text-anchor="end">{py:.4g}</text>')
+    for px in across:
+        tx, ink = at(px, up[0])[0], GRID if px else INK
+        out.append(f'<line x1="{tx:.1f}" x2="{tx:.1f}" y1="{TOP}" y2="{foot}" stroke="{ink}"/>')
+        out.append(f'<text x="{tx:.1f}" y="{foot + 15}" text-anchor="middle">{px:.4g}</text>')
     for dot in panel.dots:
         cx, cy = at(dot.x, dot.y)
         out.append(f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="4" fill="{COLOUR}" fill-opacity="0.8"/>')
