@@ -180,6 +180,12 @@ PLANTED: list[tuple[axioms.Axiom, Recipe, str]] = [
 ]
 
 
+def test_of_numbers_that_are_not_finite_nothing_else_is_asked() -> None:
+    verdicts = axioms.check(_recipe(apply(_divides, T)), specimen(0), ("zero_mean(task)",))
+    assert not any(v.holds for v in verdicts.values()) and verdicts["zero_mean(task)"].why == "not asked"
+    assert "is " in verdicts["finite"].why and list(verdicts)[0] == "finite"
+
+
 @pytest.mark.parametrize(("axiom", "recipe", "why"), PLANTED, ids=[axiom.name for axiom, _, _ in PLANTED])
 def test_a_planted_violation_is_caught(axiom: axioms.Axiom, recipe: Recipe, why: str) -> None:
     verdicts = [axiom.check(recipe, specimen(seed)) for seed in SEEDS]

@@ -410,4 +410,7 @@ def check(recipe: Recipe, batch: Batch, names: tuple[str, ...] = ()) -> dict[str
     if unknown:
         raise ValueError(f"no axiom {unknown}; there are {list(NAMED)}")
     axioms = {axiom.name: axiom for axiom in (*COMMON, *(NAMED[name] for name in names))}
-    return {name: axiom.check(recipe, batch) for name, axiom in axioms.items()}
+    first = finite.check(recipe, batch)
+    if not first.holds:  # such a credit is refused, so nothing else can be asked of it
+        return {name: first if name == finite.name else Verdict(False, "not asked") for name in axioms}
+    return {finite.name: first} | {n: a.check(recipe, batch) for n, a in axioms.items() if n != finite.name}

@@ -134,3 +134,25 @@ def test_a_rollout_without_a_turn_disturbs_nobody(name: str) -> None:
 def test_an_empty_batch_is_no_error(name: str) -> None:
     recipe = recipe_of(name)
     assert len(recipe.credit(filled(recipe, [], []))) == 0
+
+
+@pytest.mark.parametrize(
+    ("made", "columns", "said"),
+    [
+        # log(p + 0) of a belief of 0; a belief below 0; a parameter that is no number
+        ({"eps": 0.0}, {}, r"siop: .*trajectory '1', turn 3 is (nan|-?inf) after difference\('cluster_prob_start'"),
+        ({}, {"cluster_prob": [0.5] * 3 + [-0.3] + [0.5] * 4}, r"trajectory '1', turn 3 is nan after difference"),
+        ({"gamma": float("nan")}, {}, r"trajectory '0', turn 0 is nan after reward_to_go\(nan\)"),
+    ],
+)
+def test_a_credit_that_is_no_number_is_an_error_that_says_where_it_began(
+    made: dict[str, float], columns: dict[str, list[float]], said: str
+) -> None:
+    recipe = recipes.siop(**made)  # type: ignore[arg-type]
+    batch = filled(recipe, OWNER, GROUPS)
+    beliefs = {"cluster_prob": [0.5] * 3 + [0.0] + [0.5] * 4} | columns
+    for name, values in beliefs.items():
+        batch = batch.with_column(name, "turn", values)
+    for ask in (lambda: recipe.credit(batch), lambda: recipe.credit(batch, to="turn"), lambda: recipe.credits(batch)):
+        with pytest.raises(ValueError, match=said):
+            ask()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -90,6 +91,7 @@ class Recipe:
 
         Raises:
             ValueError: missing columns (all named at once), or tokens asked of a batch without any.
+            ValueError: a credit is NaN or infinite; names the first stage and unit where it is.
         """
         self.check(batch, self.chain.needs)
         return self._at(self.chain, work or Work(batch), to)
@@ -119,7 +121,23 @@ class Recipe:
         node = node if to == "token" else _above_tokens(node)
         out = node.run(_Arrived(None, ()), work, 0).credit
         assert out is not None
+        if not _is_finite(out):
+            raise ValueError(self._told(node, batch))
         return _without_untrainable(_to_level(out, batch, to), batch)
+
+    def _told(self, node: Node, batch: Batch) -> str:
+        """Say at which stage and unit a credit first is no number."""
+        step = next(step for step in node.trace(batch) if not _is_finite(step.credit))
+        credit, level = step.credit, step.credit.level
+        unit = int(torch.nonzero(credit.known & ~torch.isfinite(credit.values))[0])
+        place = f"{level} {unit}"
+        if level not in ("group", "batch"):
+            owner = int(batch.up(level, "trajectory")[unit])
+            place = f"trajectory {batch.trajectories[owner]!r}" + ("" if level == "trajectory" else f", {place}")
+        return (
+            f"{self.name}: the credit of {place} is {float(credit.values[unit])} after {step.label}; "
+            "look at the numbers this stage was given, and at the columns it reads"
+        )
 
     def __repr__(self) -> str:
         streams = "".join(f"\n  {name}: {node!r}" for name, node in self.streams.items())
@@ -132,6 +150,11 @@ class Recipe:
 
 ONLY_TRAINABLE = drop(~column("trainable"), "not trainable")
 """What every recipe ends with where a batch has turns that must not be trained."""
+
+
+def _is_finite(credit: Credit) -> bool:
+    """True if every known value is a number; one sum says so in the usual case."""
+    return math.isfinite(float(credit.values.sum())) or bool(torch.isfinite(credit.values[credit.known]).all())
 
 
 def _above_tokens(node: Node) -> Node:
