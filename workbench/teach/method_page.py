@@ -1,6 +1,6 @@
 """What the notebooks of all methods have in common, so that each says only what is special to its method.
 
-    facts            what it reads, who makes that, at which level it decides, what of it is our reading
+    facts            what it asks and reads, who makes that, what asks a model, at which level it decides, its axioms
     outcomes         what the rollouts of each question came to
     hand, agrees     a batch of numbers one can check, and a hand computation beside the library's
     cost             what its evidence cost on these rollouts, which a policy sampled, in calls and tokens of the model
@@ -98,10 +98,13 @@ def facts(*recipes: Recipe, policy: Policy | None = None) -> Any:
     """
     card = row_of(recipes[0]).card
     lines: list[list[str]] = [
+        ["asks", *(_question(recipe) for recipe in recipes)],
         ["reads", *(", ".join(f"`{name}`" for name in recipe.needs) for recipe in recipes)],
         ["made by", *(_makers(recipe, policy) for recipe in recipes)],
+        ["calls of a model", *(_calls(recipe, policy) for recipe in recipes)],
         ["decides per", *(_level(recipe) for recipe in recipes)],
         ["loss", *(_loss(recipe) for recipe in recipes)],
+        ["axioms", *(_axioms(recipe) for recipe in recipes)],
         ["this account rests on", card.source, *[""] * (len(recipes) - 1)],
         ["our reading", card.reconstruction or "nothing", *[""] * (len(recipes) - 1)],
     ]
@@ -121,6 +124,32 @@ def _makers(recipe: Recipe, policy: Policy | None) -> str:
         return "; ".join([*said, *[f"the world or you: {', '.join(others)}"] * bool(others)])
     said = [f"{p.name}{' (sees ' + ', '.join(p.sees) + ')' if p.sees else ''}" for p in providers]
     return "; ".join(said) if said else "the rollouts themselves carry it"
+
+
+def _question(recipe: Recipe) -> str:
+    """Say what a recipe asks, in the words of the index of methods."""
+    from workbench.teach.method_index import ANSWERS, group_of  # here, because that file imports this one
+
+    return group_of(recipe, ANSWERS)
+
+
+def _calls(recipe: Recipe, policy: Policy | None) -> str:
+    """Say whether a recipe's columns ask a model; what that cost on the page's rollouts is counted by `cost`."""
+    try:
+        providers = evidence.for_recipe(recipe, policy=policy, reference=policy, training=True)
+    except evidence.MissingEvidence as missing:
+        return "one pass of the head" if set(missing.columns) <= set(VALUES) else "depends on who makes its columns"
+    asking = [p for p in providers if type(p).model is not evidence.Provider.model]
+    credit = [p.name for p in asking if set(p.provides) & set(recipe.chain.needs)]
+    said = [f"by {', '.join(credit)}: counted in section 4"] if credit else []
+    said += ["one pass of the reference, for the KL term"] if len(credit) < len(asking) else []
+    return "; ".join(said) or "none"
+
+
+def _axioms(recipe: Recipe) -> str:
+    """Say how many invariants a recipe declares; `promises` names and checks them."""
+    declared = len(axioms.claimed(row_of(recipe).axioms, recipe.name))
+    return f"{declared} beside the {len(axioms.COMMON)} of every recipe: checked in section 4"
 
 
 def _level(recipe: Recipe) -> str:
