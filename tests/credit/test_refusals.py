@@ -12,6 +12,7 @@ from workbench.batch import Batch
 from workbench.credit import (
     apply,
     average,
+    by,
     center,
     chain,
     clip,
@@ -86,3 +87,19 @@ def test_a_branch_whose_parent_is_not_here_is_no_sibling_of_the_first_turns() ->
     batch = Batch.of_maps([0, 1, 2], ["a"] * 3, turn_index=[0, 0, 2], turn_parent=[-1, -1, -1])
     batch = batch.with_column("turn_reward", "turn", [1.0, 0.0, 8.0])
     assert chain(X, center(siblings))(None, batch).tolist() == [0.5, -0.5, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("level", "values", "said"),
+    [
+        ("turn", [0, -1, 1], r"column 'state': turn 1 is -1; .*at least 0"),
+        ("turn", [0.0, 1.0, 0.5], r"column 'state': turn 2 is 0.5; .*whole"),
+        ("trajectory", [0, 1], r"column 'state': peers need one number a turn, it is on 'trajectory'"),
+    ],
+)
+def test_who_is_compared_with_whom_is_a_whole_number_a_turn(level: Any, values: list[float], said: str) -> None:
+    """A number cut to a whole one would make two states the same, a negative one would be nobody's."""
+    with pytest.raises(ValueError, match=said):
+        chain(X, center(by("state")))(None, BATCH.with_column("state", level, values))
+    floats = BATCH.with_column("state", "turn", [2.0, None, 2.0])  # whole all the same
+    assert chain(X, center(by("state")))(None, floats).tolist() == pytest.approx([0.25, 0.0, -0.25])

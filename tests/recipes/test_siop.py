@@ -68,12 +68,29 @@ def test_the_ablations() -> None:
     majority = recipes.siop(reward="majority").credit(batch(), to="trajectory").tolist()
     z = [1 / math.sqrt(3), 1 / math.sqrt(3), -2 / math.sqrt(3)]
     assert majority == pytest.approx([*z, None], abs=1e-5)
-    frequency = recipes.siop(reward="frequency", eta=0.0).credit(batch(), to="trajectory").tolist()
+    frequency = recipes.siop(reward="frequency").credit(batch(), to="trajectory").tolist()
     assert frequency == pytest.approx([*z, None], abs=1e-5)  # z-scores do not tell 1, 0 from 2/3, 1/3
     summed = recipes.siop(eta=0.0, broadcast=True).credit(batch(), to="turn").tolist()
     assert summed[0] == summed[1] and summed[2] == summed[3] and summed[5] is None
     with pytest.raises(ValueError, match="expected reward='process'"):
         recipes.siop(reward="best")  # type: ignore[arg-type]
+
+
+def test_the_share_of_a_cluster_is_a_reward_without_support() -> None:
+    recipe = recipes.siop(reward="frequency")  # the release's cluster_frequency: m_c, not q
+    assert recipe.chain.needs == ("answer_cluster",)
+    owner = torch.arange(6)
+    made = Batch.of_maps(owner, ["g"] * 6).with_column("answer_cluster", "trajectory", [0, 0, 0, 1, 1, 2])
+    m = torch.tensor([3, 3, 3, 2, 2, 1]).double() / 6
+    assert recipe.credit(made, to="turn").tolist() == pytest.approx(((m - m.mean()) / m.std()).tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize("reward", ["process", "majority", "frequency"])
+@pytest.mark.parametrize("wrong", [-1, 0.5])
+def test_what_is_no_number_of_a_cluster_is_refused(reward: Any, wrong: float) -> None:
+    made = batch(answer_cluster=("trajectory", [0, 0, wrong, None]))
+    with pytest.raises(ValueError, match=r"answer_cluster: trajectory '2' has .*whole number"):
+        recipes.siop(reward=reward).credit(made)
 
 
 def test_a_spread_of_almost_nothing_divides_by_one() -> None:

@@ -67,6 +67,16 @@ class ByColumn:
 
     def __call__(self, batch: Batch) -> Tensor:
         column = batch[self.name]
+        if column.level != "turn":
+            raise ValueError(f"column {self.name!r}: peers need one number a turn, it is on {column.level!r}")
+        values = column.values
+        wrong = column.known & ((values < 0) | (values != values.round() if values.is_floating_point() else False))
+        if bool(wrong.any()):
+            first = int(torch.nonzero(wrong)[0])
+            raise ValueError(
+                f"column {self.name!r}: {column.level} {first} is {values[first].item()!r}; a number that says who is "
+                "compared with whom is whole and at least 0, or unknown"
+            )
         code = torch.where(column.known, column.values.to(torch.int64), torch.full_like(batch.turn_index, -1))
         return number_keys(_task(batch, "turn"), code)
 

@@ -60,6 +60,11 @@ class LogAbove:
 def _clusters(batch: Batch, cluster: Credit) -> tuple[Tensor, int, Tensor]:
     """(cluster of each trajectory or -1, number of clusters, task of each cluster)."""
     owner = batch.up("trajectory", "group")
+    wrong = cluster.known & ((cluster.values < 0) | (cluster.values != cluster.values.round()))
+    if bool(wrong.any()):
+        first = int(torch.nonzero(wrong)[0])
+        told = f"trajectory {batch.trajectories[first]!r} has {float(cluster.values[first]):g}"
+        raise ValueError(f"{CLUSTER}: {told}; expected a whole number from 0 on, or unknown where there is no answer")
     code = torch.where(cluster.known, cluster.values.to(torch.int64), -1)
     key = number_keys(owner, number_keys(code))
     size = int(key.max()) + 1 if len(key) else 0
@@ -179,9 +184,8 @@ def _rewards(reward: Reward, lam: float, eta: float, eps: float) -> Node:
     if reward == "gold":
         one = chain(apply(_one, read("gold_prob_start", "trajectory")))
         return process_reward(one, lam, eps, "gold_prob")
-    if reward == "majority":
-        return chain(apply(in_largest, read(CLUSTER, "trajectory")), place("turn"))
-    return chain(target(eta), place("turn"))
+    vote = in_largest if reward == "majority" else cluster_frequency
+    return chain(apply(vote, read(CLUSTER, "trajectory")), place("turn"))
 
 
 def _objective(kl: float) -> Objective:
@@ -208,10 +212,10 @@ def siop(
     Args:
         gamma: discount per turn.
         lam: how much of the reward lies in the turns; the end has 1 - lam.
-        eta: how much support counts; 0 trusts the majority and needs no support.
+        eta: how much support counts; 0 trusts the majority and needs no support. Of "process" only.
         eps: added to probabilities before the logarithm.
-        reward: "process"; the ablations: "majority" (1 in the largest cluster, else 0), "frequency" (q), "gold" (the
-            gold answer is the only target, q = 1).
+        reward: "process"; the ablations: "majority" (1 in the largest cluster, else 0), "frequency" (m_c, without
+            support), "gold" (the gold answer is the only target, q = 1).
         broadcast: GRPO on the sum of a rollout's rewards; by default for "majority" and "frequency", which have one.
         kl: weight of the k3 KL to the reference policy; needs the column "logprob_ref" unless 0.
 
