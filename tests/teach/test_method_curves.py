@@ -55,6 +55,21 @@ def test_an_interval_that_leaves_0_out_is_no_victory_among_many(tmp_path):
     assert "**does not beat**" in among and "leaves 0 out" in among and "Holm: 7 on chain" in among
 
 
+def test_a_method_has_one_look_in_all_worlds(tmp_path, monkeypatch):
+    """Two forms, one of which was run in one world alone: neither takes the other's colour where it is missing."""
+    stored(tmp_path, {"igpo": BASE, "igpo_separate": BASE})
+    for name in ("grpo", "igpo"):
+        for rate in RATES:
+            keep(tmp_path, line(name, TUNING_SEEDS[0], 60, rate, world="facet"))
+        for seed, count in zip(SEEDS, BASE, strict=True):
+            keep(tmp_path, line(name, seed, count, RATES[0], world="facet"))
+    drawn = []
+    monkeypatch.setattr(method_curves, "bundle", lambda panels, *rest: drawn.extend(panels) or {})
+    said(tmp_path, ["igpo", "igpo_separate"])
+    looks = {curve.name: {c.look for p in drawn for c in p.curves if c.name == curve.name} for curve in drawn[0].curves}
+    assert [p.title for p in drawn] == ["chain", "facet"] and looks == {"grpo": {0}, "igpo_separate": {1}, "igpo": {2}}
+
+
 def test_grpo_itself_is_compared_with_nobody(tmp_path):
     text = said(stored(tmp_path, {}), ["grpo"])
     assert "| chain | `grpo` |" in text and "beat" not in text

@@ -43,7 +43,8 @@ def beside_grpo(names: str | Sequence[str], folder: str | Path = FOLDER, base: s
     if not worlds:
         return markdown("\n\n".join([_nothing(asked, runs), *_left_out(asked, costs, base)]))
     shown = {w: [n for n in dict.fromkeys([*asked, base]) if compared.of(runs, w, n)] for w in worlds}
-    panels = [Panel(w, _curves(runs, w, shown[w])) for w in worlds]
+    looks = {name: look for look, name in enumerate(list(dict.fromkeys([*asked, base]))[::-1])}
+    panels = [Panel(w, tuple(_curve(runs, w, n, looks[n]) for n in shown[w][::-1])) for w in worlds]
     display(bundle(panels, "rollouts", OUTCOME, True), raw=True)  # type: ignore[no-untyped-call]
     head = ["world", "method", "solved after training", "seeds", f"points above `{base}`", "corrected p", "told apart"]
     width = len(head) if any(n != base for w in worlds for n in shown[w]) else 4  # alone there is nothing to subtract
@@ -129,12 +130,6 @@ def _small_print(
         "(Student's); thin: seeds. The difference is taken seed by seed, its interval is not corrected; p is of the "
         f"paired t-test, corrected for all methods stored there (Holm: {family}).{dear} How it was done, and seven "
         "methods side by side: [notebooks/compare/training](../compare/training.ipynb)."
-    )
-
-
-def _curves(runs: Sequence[Mapping[str, Any]], world: str, names: Sequence[str]) -> tuple[Curve, ...]:
-    return tuple(
-        _curve(runs, world, name, look) for look, name in enumerate(names[::-1]) if compared.of(runs, world, name)
     )
 
 

@@ -335,7 +335,7 @@ def promises(recipe: Recipe, batch: Batch) -> Any:
     found = axioms.check(recipe, batch, declared)
     broken = {name: verdict.why for name, verdict in found.items() if not verdict.holds}
     assert not broken, f"{recipe.name} breaks what it declares: {broken}"
-    lines = [[f"`{name}`", axioms.NAMED[name].says, "holds"] for name in declared]
+    lines = [[f"`{name}`", axioms.named(name).says, "holds"] for name in declared]
     common = f"The {len(axioms.COMMON)} that every recipe keeps hold here, too."
     if not lines:
         return markdown(f"It declares none of its own. {common}")
@@ -360,8 +360,8 @@ def _apart(name: str, first: Credit, other: Credit, base: str) -> str:
     signs = mine != theirs
     gap = float((first.values[both] - other.values[both]).abs().max()) if bool(both.any()) else 0.0
     return (
-        f"- `{name}` against `{base}`, over all {int(both.sum())} turns known to both: largest difference {gap:.3g}, "
-        f"another sign on {int(signs.sum())}."
+        f"- `{name}` against `{base}`, over the {int(both.sum())} turns known to both: largest difference {gap:.3g}; "
+        f"the sign differs on {int(signs.sum()) or 'none'}."
     )
 
 
