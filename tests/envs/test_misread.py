@@ -7,9 +7,10 @@ import random
 import pytest
 
 from workbench import envs
-from workbench.envs import dialogue, toolbox
+from workbench.envs import dialogue, sudoku, toolbox
 from workbench.envs.demonstrate import imperfect_demonstration, spoiled_lookup
 from workbench.envs.facet import spoiled
+from workbench.envs.games import any_move
 from workbench.envs.misread import MISREAD, misread, misread_search, with_misreading
 
 
@@ -90,6 +91,19 @@ def test_the_hasty_make_a_user_who_feels_bad_feel_worse():
     first = [turn for turn in new if turn.action.id == "turn0"]  # nobody begins there
     assert first and all(turn.rewards["state_distance"] > turn.rewards["state_distance_before"] for turn in first)
     assert 0.2 < sum(t.outcome for t in every) / len(every) < 0.8
+
+
+def test_who_looks_at_the_row_alone_writes_what_the_row_lacks_and_is_wrong():
+    every = played("sudoku", any_move, 0.0, 0.7, habit=sudoku.row_only)
+    wrong = [turn for t in every for turn in t.turns if turn.extra["mistake"] == "misread"]
+    grids = [turn.state_key.split("|")[1] for turn in wrong]
+    places = [[int(n) for n in turn.action.calls[0].arguments["cell"].split()] for turn in wrong]
+    rows = [grid[4 * (row - 1) : 4 * row] for grid, (row, _, _) in zip(grids, places, strict=True)]
+    assert len(wrong) > 20 and {turn.rewards["oracle_value"] for turn in wrong} == {-1.0}
+    assert all(row[column - 1] == "." for row, (_, column, _) in zip(rows, places, strict=True))
+    lowest = [min({1, 2, 3, 4} - {int(sign) for sign in row if sign != "."}) for row in rows]
+    assert [digit for _, _, digit in places] == lowest
+    assert 0.3 < sum(t.outcome for t in every) / len(every) < 0.95
 
 
 def test_a_strange_thing_is_a_call_that_fails():

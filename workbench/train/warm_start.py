@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench import envs
-from workbench.envs import dialogue, toolbox
+from workbench.envs import dialogue, sudoku, toolbox
 from workbench.envs.base import Task
 from workbench.envs.demonstrate import imperfect_demonstration, spoiled_lookup
 from workbench.envs.facet import spoiled
+from workbench.envs.games import any_move
 from workbench.envs.misread import Habit, misread_search, with_misreading
 from workbench.policy.renderers import PlainText
 from workbench.seeds import seed_for
@@ -26,9 +27,14 @@ SPOIL = {
     "facet": spoiled,
     "toolbox": toolbox.spoiled,
     "dialogue": dialogue.any_reply,
+    "sudoku": any_move,
 }
 """What makes a random mistake, for worlds whose script can be given a habit."""
-HABITS: Mapping[str, Habit] = {"toolbox": toolbox.add_for_take, "dialogue": dialogue.hasty}
+HABITS: Mapping[str, Habit] = {
+    "toolbox": toolbox.add_for_take,
+    "dialogue": dialogue.hasty,
+    "sudoku": sudoku.row_only,
+}
 """What the script does by habit, where it is not the misreading of a search."""
 
 
