@@ -2,8 +2,8 @@
 
     Axiom = (name, what it says, check)          check: (Recipe, Batch) -> Verdict
 
-Some hold for every recipe (`COMMON`); what else one declares stands by name in its catalogue row and is found in
-`NAMED`. A checker changes the batch in one respect (order of trajectories, other tasks, a constant added to a column),
+Some hold for every recipe (`COMMON`); what else one declares stands by name in its catalogue row and is found by
+`named`. A checker changes the batch in one respect (order of trajectories, other tasks, a constant added to a column),
 computes the credit again and compares. A verdict is about that batch: a claim is trusted after many.
 """
 
@@ -302,12 +302,8 @@ def unknown_policy(column: str, becomes: Becomes) -> Axiom:
         unit = int(torch.nonzero(wrong)[0])
         return Verdict(False, f"{_where(batch, level, unit)} without {column} got {credit.tolist()[unit]}")
 
-    said = {
-        "unknown": "gets no credit",
-        "next": "takes the credit of the next one",
-        "known": "is credited all the same",
-    }
-    return Axiom(f"unknown_policy({column}, {becomes})", f"Where {column} is unknown, one {said[becomes]}.", check)
+    ways = {"unknown": "gets no credit", "next": "takes the credit of the next one", "known": "is credited still"}
+    return Axiom(f"unknown_policy({column}, {becomes})", f"Where {column} is unknown, one {ways[becomes]}.", check)
 
 
 def reduces_to(other: Recipe, when: Callable[[Batch], Batch], tolerance: float = 1e-6) -> Axiom:
@@ -349,41 +345,30 @@ zero_on_constant_outcome = _named("Where all outcomes are equal there is no cred
 COMMON = (finite, permutation_equivariant, unknown_stays_unknown, ignores_unknown_values)
 """What every recipe must satisfy."""
 
-NAMED: Mapping[str, Axiom] = {
-    axiom.name: axiom
-    for axiom in (
-        *COMMON,
-        independent_of_other_tasks,
-        zero_on_constant_outcome,
-        zero_mean(task),
-        translation_invariant("outcome"),
-        scale_invariant("outcome"),
-        causal("turn_reward"),
-        causal("match_turn_reward"),
-        unknown_policy("outcome", "unknown"),
-        unknown_policy("turn_reward", "unknown"),
-        unknown_policy("match_turn_reward", "unknown"),
-        unknown_policy("gold_logprob", "next"),
-        unknown_policy("gold_logprob", "known"),
-        unknown_policy("token_reward", "unknown"),
-        unknown_policy("value", "unknown"),
-        unknown_policy("turn_value", "unknown"),
-        unknown_policy("state_distance", "unknown"),
-        unknown_policy("oracle_on_path", "unknown"),
-        unknown_policy("step_accuracy", "unknown"),
-        unknown_policy("segment_gold_logprob", "next"),
-        unknown_policy("answer_cluster", "unknown"),
-        unknown_policy("answer_cluster", "known"),
-        unknown_policy("try_correct", "unknown"),
-        unknown_policy("call_match", "unknown"),
-        unknown_policy("match_reward", "unknown"),
-        unknown_policy("ablation_drop", "unknown"),
-        unknown_policy("shapley", "unknown"),
-        unknown_policy("return_pred", "unknown"),
-        reduces_to(grpo_released(), states_met_once),
-    )
+_FIXED = (*COMMON, independent_of_other_tasks, zero_on_constant_outcome, zero_mean(task))
+NAMED: Mapping[str, Axiom] = {a.name: a for a in (*_FIXED, reduces_to(grpo_released(), states_met_once))}
+"""Axioms that catalogue rows name, and that are of no column."""
+OF_COLUMNS: Mapping[str, Callable[..., Axiom]] = {
+    made.__name__: made for made in (translation_invariant, scale_invariant, conserves, causal, unknown_policy)
 }
-"""Axioms that catalogue rows name."""
+"""Axioms of columns: a row names one as it is called, `unknown_policy(outcome, unknown)`."""
+
+
+def named(name: str) -> Axiom:
+    """Return the axiom that a catalogue row names; ValueError if there is none.
+
+    Example:
+        >>> named("unknown_policy(shapley, unknown)").says
+        'Where shapley is unknown, one gets no credit.'
+    """
+    kind, _, inside = name.removesuffix(")").partition("(")
+    try:
+        found = NAMED.get(name) or OF_COLUMNS[kind](*inside.split(", "))
+    except (KeyError, TypeError):
+        found = None
+    if found is None or found.name != name:
+        raise ValueError(f"no axiom {name!r}; there are {[*NAMED]} and, of columns, {[*OF_COLUMNS]}")
+    return found
 
 
 def claimed(names: tuple[str, ...], recipe: str) -> tuple[str, ...]:
@@ -401,15 +386,12 @@ def check(recipe: Recipe, batch: Batch, names: tuple[str, ...] = ()) -> dict[str
     """Check the common axioms and those named.
 
     Args:
-        names: of further axioms, keys of `NAMED`.
+        names: of further axioms, as `named` takes them.
 
     Raises:
         ValueError: a name that is not there.
     """
-    unknown = [name for name in names if name not in NAMED]
-    if unknown:
-        raise ValueError(f"no axiom {unknown}; there are {list(NAMED)}")
-    axioms = {axiom.name: axiom for axiom in (*COMMON, *(NAMED[name] for name in names))}
+    axioms = {axiom.name: axiom for axiom in (*COMMON, *map(named, names))}
     first = finite.check(recipe, batch)
     if not first.holds:  # such a credit is refused, so nothing else can be asked of it
         return {name: first if name == finite.name else Verdict(False, "not asked") for name in axioms}
