@@ -5,6 +5,7 @@ from __future__ import annotations
 from workbench.catalogue.method import Card, Method
 
 VERL = "code of verl read and run"
+VERL_CODE = "volcengine/verl verl/trainer/ppo/core_algos.py"
 
 BASELINES: tuple[Method, ...] = (
     Method(
@@ -37,6 +38,7 @@ BASELINES: tuple[Method, ...] = (
             "2402.14740",
             "outcome minus the mean of the other rollouts of the task",
             VERL,
+            code=VERL_CODE,
         ),
         recipes=("rloo", "rloo_released"),
         axioms=(
@@ -60,6 +62,7 @@ BASELINES: tuple[Method, ...] = (
             "2402.03300",
             "outcome, centred and scaled within the task, the same for all tokens",
             VERL,
+            code=VERL_CODE,
         ),
         recipes=("grpo", "grpo_released"),
         axioms=(
@@ -89,6 +92,7 @@ BASELINES: tuple[Method, ...] = (
             "2503.20783",
             "GRPO without the division by the spread and by the length",
             VERL,
+            code=VERL_CODE,
         ),
         recipes=("dr_grpo", "dr_grpo_released"),
         axioms=(
@@ -112,6 +116,7 @@ BASELINES: tuple[Method, ...] = (
             "2503.14476",
             "GRPO that drops groups of equal outcomes, clips wider above and averages over tokens",
             "paper; " + VERL,
+            code=VERL_CODE,
         ),
         recipes=("dapo",),
         axioms=(
@@ -136,6 +141,7 @@ BASELINES: tuple[Method, ...] = (
             "2507.18071",
             "GRPO whose importance ratio is that of the whole rollout, averaged over its tokens",
             VERL,
+            code=VERL_CODE,
         ),
         recipes=("gspo",),
         notebook="notebooks/methods/gspo.py",
@@ -157,6 +163,7 @@ BASELINES: tuple[Method, ...] = (
             "2505.10978",
             "the episode against its task, plus each turn's return against turns taken in the same state",
             "official code (verl-agent) read and run",
+            code="langfengQ/verl-agent gigpo/core_gigpo.py",
         ),
         recipes=("gigpo", "gigpo_released"),
         axioms=(

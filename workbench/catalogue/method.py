@@ -36,6 +36,7 @@ class Card:
         summary: the idea in one line.
         source: what this project's account of it rests on.
         reconstruction: what of it is our reading, because no source settles it; "" if nothing is.
+        code: the released file that was read, as "owner/repository[@commit] path" on GitHub; "" if there is none.
     """
 
     title: str
@@ -44,11 +45,26 @@ class Card:
     summary: str
     source: str
     reconstruction: str = ""
+    code: str = ""
 
     @property
     def link(self) -> str:
         """Address of the paper; "" if no arXiv id was found."""
         return f"https://arxiv.org/abs/{self.arxiv}" if self.arxiv else ""
+
+    @property
+    def code_link(self) -> str:
+        """Address of the released file, at its commit where that is known; "" if none was read.
+
+        Example:
+            >>> Card("t", 2026, None, "s", "x", code="a/b@123 c/d.py").code_link
+            'https://github.com/a/b/blob/123/c/d.py'
+        """
+        if not self.code:
+            return ""
+        repository, _, path = self.code.partition(" ")
+        name, _, commit = repository.partition("@")
+        return f"https://github.com/{name}/blob/{commit or 'HEAD'}/{path}"
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ METHODS: tuple[Method, ...] = (
     _row(1, "IGPO", "evidence + recipe", "runs", Card(
         "Information Gain-based Policy Optimization: A Simple and Effective Approach for Multi-Turn LLM Agents", 2025, "2510.14967",
         "a turn is worth what it adds to the policy's own probability of the gold answer",
-        CODE_RUN + ", two releases that differ"),
+        CODE_RUN + ", two releases that differ", code="GuoqingWang1/IGPO verl/trainer/ppo/core_algos.py"),
         "igpo igpo_released igpo_released_2025", {
             "IGPO/info_gain": "igpo:info_gain", "IGPO/turn_advantages": "igpo:turn_advantages",
             "IGPO/token_advantages": "igpo:token_advantages"},
@@ -47,7 +47,7 @@ METHODS: tuple[Method, ...] = (
     _row(2, "VPR", "evidence + recipe + environment", "runs", Card(
         "Verifiable Process Rewards for Agentic Reasoning", 2026, "2605.10325",
         "an oracle (game search, constraint solver, posterior) judges every action; compare at equal turn or equal state",
-        CODE + " as text, not run"),
+        CODE + " as text, not run", code="thu-nics/VPR gigpo/core_gigpo.py"),
         "vpr_turns vpr_states", {
             "VPR/turn_norm": "judged:turn_norm", "VPR/turn_norm_padded": "judged:turn_norm", "VPR/state_group": "judged:state_group"},
         ("unknown_policy(oracle_on_path, unknown)",),
@@ -55,7 +55,7 @@ METHODS: tuple[Method, ...] = (
     _row(3, "SIOP", "evidence + recipe", "runs", Card(
         "Self-Induced Outcome Potential: Turn-Level Credit Assignment for Agents without Verifiers", 2026, "2605.04984",
         "without gold answers: the group's own answer clusters are the targets a turn moves towards",
-        CODE_RUN, "a rollout without an answer is unknown (the release: reward 0)"),
+        CODE_RUN, "a rollout without an answer is unknown (the release: reward 0)", code="dl-m9/SIOP verl/utils/siop/siop_process_reward.py"),
         "siop siop_released", {
             "SIOP/clusters": "siop:clusters", "SIOP/rewards": "siop:rewards",
             "SIOP/single_turn_rewards": "siop:single_turn_rewards", "SIOP/turn_advantages": "siop:turn_advantages"},
@@ -73,7 +73,7 @@ METHODS: tuple[Method, ...] = (
     _row(6, "MatchTIR", "evidence + recipe", "runs", Card(
         "MatchTIR: Fine-Grained Supervision for Tool-Integrated Reasoning via Bipartite Matching", 2026, "2601.10712",
         "tool calls are matched with a gold trace; rollout and turn are both compared, then averaged",
-        CODE_RUN),
+        CODE_RUN, code="quchangle1/MatchTIR Code/verl/trainer/ppo/core_algos.py"),
         "matchtir matchtir_released", {
             "MatchTIR/matching": "matchtir:matching", "MatchTIR/turn_advantages": "matchtir:turn_advantages",
             "MatchTIR/turn_rewards": "matchtir:turn_rewards"},
@@ -90,7 +90,7 @@ METHODS: tuple[Method, ...] = (
     _row(9, "DR-Venus", "recipe + transform", "runs", Card(
         "DR-Venus: Towards Frontier Edge-Scale Deep Research Agents with Only 10K Open Data", 2026, "2604.19859",
         "information gain at chosen tools only, malformed turns replaced by a penalty, gain scaled to the outcome",
-        CODE_RUN),
+        CODE_RUN, code="inclusionAI/DR-Venus RL/verl/trainer/ppo/info_gain_advantage.py"),
         "dr_venus", {
             "DR-Venus/turn_advantages": "venus:turn_advantages", "DR-Venus/filtered_info_gain": "venus:filtered_info_gain"},
         ("unknown_policy(gold_logprob, known)",),
@@ -157,7 +157,7 @@ METHODS: tuple[Method, ...] = (
     _row(21, "UFO", "environment + evidence + recipe", "runs", Card(
         "A Simple \"Try Again\" Can Elicit Multi-Turn LLM Reasoning", 2025, "2507.14295",
         "the only feedback is 'try again'; later success pays less, repeated answers are charged",
-        CODE_RUN),
+        CODE_RUN, code="lichengliu03/unary-feedback@b9eb4bd ragen/env/metamathqa/env.py"),
         "ufo ufo_released", {"UFO/reward": "rules:reward"},
         ("unknown_policy(try_correct, unknown)",),
         notebook="notebooks/methods/ufo.py"),
@@ -220,7 +220,7 @@ METHODS: tuple[Method, ...] = (
     _row(36, "Mini-o3", "schedule + recipe", "runs", Card(
         "Mini-o3: Scaling Up Reasoning Patterns and Interaction Turns for Visual Search", 2025, "2509.07969",
         "rollouts cut by the turn limit count in the statistics and not in the loss",
-        CODE_RUN + "; paper and code divide differently"),
+        CODE_RUN + "; paper and code divide differently", code="Mini-o3/Mini-o3@8654dbf verl/trainer/ppo/core_algos.py"),
         "mini_o3 mini_o3_released", {
             "Mini-o3/masked_loss": "mini_o3:masked_loss", "Mini-o3/paper_loss": "mini_o3:paper_loss", "Mini-o3/advantage": "mini_o3:advantage"},
         ("independent_of_other_tasks", "unknown_policy(outcome, unknown)"),
@@ -253,7 +253,7 @@ METHODS: tuple[Method, ...] = (
     _row(43, "A²TGPO", "recipe + objective", "runs", Card(
         "A²TGPO: Agentic Turn-Group Policy Optimization with Adaptive Turn-level Clipping", 2026, "2605.06200",
         "information gain compared at equal turn, sums rescaled by the root of their length, clip range by turn",
-        CODE_RUN + "; it differs from the paper in five places"),
+        CODE_RUN + "; it differs from the paper in five places", code="CuSO4-Chen/A-TGPO ATGPO/verl_atgpo/verl/trainer/ppo/core_algos.py"),
         "a2tgpo a2tgpo_released", {
             "A2TGPO/turn_advantages": "a2tgpo:turn_advantages", "A2TGPO/turn_clip_loss": "a2tgpo:turn_clip_loss",
             "A2TGPO/token_advantages": "a2tgpo:token_advantages", "A2TGPO/released_info_gain": "a2tgpo:released_info_gain"},
@@ -306,7 +306,7 @@ METHODS: tuple[Method, ...] = (
     _row(54, "SPAE", "evidence + recipe", "runs", Card(
         "SPAE: Step Potential Advantage Estimation", 2026, "2601.03823",
         "a potential from the accuracy and confidence of short probes; steps after it is full count less",
-        "official probe script; the training code is not public", "how penalty and potential difference enter the advantage"),
+        "official probe script; the training code is not public", "how penalty and potential difference enter the advantage", code="cii030/SPAE-RL inference/probe_mechanism_example.py"),
         "spae", {"SPAE/potential": "spae:potential", "SPAE/probe": "spae:probe", "SPAE/advantage": "spae:advantage"},
         ("unknown_policy(outcome, unknown)", "unknown_policy(step_accuracy, unknown)"),
         notebook="notebooks/methods/spae.py"),

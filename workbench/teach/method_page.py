@@ -380,6 +380,7 @@ def references(recipe: Recipe) -> Any:
         for name in row.recipes
     ]
     lines = [f"- {paper}{link}. What is said of it here rests on: {row.card.source}."]
+    lines += [f"- Released code that was read: [{row.card.code}]({row.card.code_link})."] * bool(row.card.code)
     lines += [f"- Our reading, because no source settles it: {row.card.reconstruction}."] * bool(
         row.card.reconstruction
     )
