@@ -211,6 +211,11 @@ def padded(counted: Sequence[bool], tokens: Lengths) -> list[float]:
     return [1.0 / (len(tokens) * max(tokens))] * len(tokens)
 
 
+def padded_width(counted: Sequence[bool], tokens: Lengths) -> list[float]:
+    """Divide the sum over all tokens by the length of the longest rollout."""
+    return [1.0 / max(tokens)] * len(tokens)
+
+
 def length_twice(counted: Sequence[bool], tokens: Lengths) -> list[float]:
     """Share the advantage over the tokens, and take their mean."""
     return [1.0 / (len(tokens) * n * n) for n in tokens]

@@ -23,7 +23,7 @@ ex = o.exercise(
         o.wrong(
             "padding counts",
             o.z(divide=False),
-            o.padded,
+            o.padded_width,
             "You divide by the padded width. That is verl's default for the constant, and no constant: it changes with "
             "the longest rollout of every batch.",
         ),

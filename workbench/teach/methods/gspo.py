@@ -211,8 +211,8 @@ ex = Exercise(
         ),
         Misconception(
             "GRPO's clip",
-            "You clip to 0.8 and 1.2 whatever is given. A mean log-ratio moves a thousand times less than a token's: "
-            "with GRPO's clip nothing would ever be clipped.",
+            "You clip to 0.8 and 1.2 whatever is given. A mean over many tokens moves far less than one of them: "
+            "in GRPO's clip hardly any rollout is ever stopped.",
             made(loss=wide_clip),
         ),
         Misconception(
