@@ -35,7 +35,7 @@ METHODS: Mapping[str, Recipe] = {
     "progress_share": recipes.progress_share(),
     "ppo_turn": recipes.ppo_turn(),
     "ppo": recipes.ppo(),
-    "bilevel_gae": recipes.bilevel_gae(),
+    "bilevel_gae": recipes.bilevel_gae(gamma_turn=0.95),
     "rudder": recipes.rudder(),
     "aem": recipes.aem(),
     "hindsight": recipes.hindsight(),
@@ -50,7 +50,8 @@ METHODS: Mapping[str, Recipe] = {
 }
 """No KL term in any. GiGPO's turn reward is the outcome at the last turn: these worlds give no other; MT-GRPO's is how
 well the turn's calls match the gold trace, as MatchTIR's. IGPO comes twice: the paper's joint pool, and separate pools
-with gains of log-probability."""
+with gains of log-probability. Bi-level GAE discounts turns by 0.95, as RAGEN's runs do; with all its numbers 1 it is
+PPO over tokens."""
 
 
 @dataclass(frozen=True)
