@@ -161,9 +161,10 @@ def _share(mean: compared.Mean) -> str:
 
 def _points(mean: compared.Mean) -> str:
     """Write a difference of two shares in points: "+7%" would read as a twentieth more."""
+    here = round(100 * mean.mean)
     if mean.low is None or mean.high is None:
-        return f"{100 * mean.mean:+.0f} (one seed)"
-    return f"{100 * mean.mean:+.0f} [{100 * max(mean.low, -1.0):+.0f}, {100 * min(mean.high, 1.0):+.0f}]"
+        return f"{here:+d} (one seed)"
+    return f"{here:+d} [{round(100 * max(mean.low, -1.0)):+d}, {round(100 * min(mean.high, 1.0)):+d}]"
 
 
 WATCHED = {
