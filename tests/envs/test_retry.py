@@ -10,6 +10,7 @@ import torch
 
 from workbench import policy, recipes, rollout
 from workbench.envs import Environment, load
+from workbench.envs.base import Step
 from workbench.envs.retry import Retry
 from workbench.evidence import Cache, collect, for_recipe
 from workbench.policy import Settings
@@ -89,11 +90,23 @@ def test_a_game_is_taken_back_by_a_move():
     assert not env.inner.progress.done
 
 
+@pytest.mark.parametrize("done", [True, False])
+def test_a_limit_of_the_worlds_own_is_the_end(done):
+    """A world that says its limit is reached is not told to try again, nor is that kept from the rollout."""
+    env = Retry("chain", attempts=3, knobs={"hops": 1})
+    env.reset(env.tasks("train", 1)[0])
+    env.inner.respond = lambda message: Step(truncated=True, done=done, outcome=0.0)
+    reply = said(env, "answer", "never")
+    assert (reply.done, reply.truncated, reply.outcome, reply.messages) == (done, True, 0.0, ())
+
+
 def test_the_users_mistakes():
     for knobs, named in (
         ({"world": "retry"}, "retry"),
         ({"world": "atlantis"}, "atlantis"),
         ({"attempts": 0}, "attempts"),
+        ({"attempts": 2.5}, "attempts"),
+        ({"max_turns": -3}, "max_turns"),
         ({"say": " "}, "say"),
         ({"knobs": {"hop": 1}}, "hop"),
     ):

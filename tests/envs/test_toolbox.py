@@ -104,6 +104,24 @@ def test_snapshots_are_json_and_bring_the_same_future():
     assert other.state_key == env.state_key and said(other, call) == said(env, call)
 
 
+@pytest.mark.parametrize("aliases", [None, "7", [], ["no number"], [7]])
+def test_answers_that_the_gold_trace_does_not_give_are_refused(aliases):
+    """They would fail everybody in the end: a gold trace played to the letter would be wrong."""
+    env, task = Toolbox(), Toolbox().tasks("train", 1)[0]
+    with pytest.raises(ValueError, match=rf"task '{task.id}': the gold trace does not fit the answers"):
+        env.reset(replace(task, gold={**task.gold, "aliases": aliases}))
+
+
+@pytest.mark.parametrize("held", ["3", 2.5, -1, 100, True, None])
+def test_a_store_that_holds_nonsense_is_refused(held):
+    env, task = Toolbox(), Toolbox().tasks("train", 1)[0]
+    thing = next(iter(task.data["store"]))
+    both = {"data": {**task.data, "store": {**task.data["store"], thing: held}}}
+    both["gold"] = {**task.gold, "store": {**task.gold["store"], thing: held}}
+    with pytest.raises(ValueError, match=rf"data\['store'\] of '{thing}': expected 0 to 99, got {held!r}"):
+        env.reset(replace(task, **both))
+
+
 def trace(task, change):
     """A task whose gold trace was changed by a function of the list of calls."""
     calls = json.loads(json.dumps(task.gold["calls"]))

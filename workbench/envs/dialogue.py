@@ -98,6 +98,8 @@ class Dialogue(Playing[Progress]):
     def __post_init__(self) -> None:
         if not 1 <= self.worst <= WORST:
             raise ValueError(f"worst: expected 1 to {WORST}, got {self.worst!r}")
+        if self.max_turns < 0:
+            raise ValueError(f"max_turns: expected 0 (the world says) or more, got {self.max_turns!r}")
         self.max_turns = self.max_turns or replies_needed(State(self.worst, self.worst, self.worst)) + 1
 
     # -- the contract ----------------------------------------------------------------------------------------

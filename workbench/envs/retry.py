@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from workbench._async import in_thread
@@ -55,8 +55,9 @@ class Retry:
 
         if self.world == "retry":
             raise ValueError("world: a retry of a retry is one with more attempts; name the world itself")
-        if self.attempts < 1:
-            raise ValueError(f"attempts: expected at least 1, got {self.attempts!r}")
+        for name, least in (("attempts", 1), ("max_turns", 0)):
+            if type(value := getattr(self, name)) is not int or value < least:
+                raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
         if not isinstance(self.say, str) or not self.say.strip():
             raise ValueError(f"say: expected what the user says after a wrong end, got {self.say!r}")
         self.inner: Any = load(self.world, **self.knobs)
@@ -105,13 +106,13 @@ class Retry:
         return self._answered(message, before, self.inner.respond(message))
 
     def _answered(self, message: Message, before: Mapping[str, Any], made: Step) -> Step:
-        if not made.done:
-            return Step(made.messages, made.reward, columns={**made.columns, "attempts": self.tried})
+        if not made.done:  # it goes on, or a limit of the world's own ends it: no attempt was made
+            return replace(made, columns={**made.columns, "attempts": self.tried})
         self.tried += 1
         columns = {**made.columns, "attempts": self.tried}
         _, over = feedback(made.outcome is None or made.outcome >= 1.0, self.tried, self.attempts)
-        if over:
-            return Step(made.messages, made.reward, True, made.truncated, made.outcome, columns)
+        if over or made.truncated:
+            return replace(made, columns=columns)
         self.inner.restore(_one_turn_later(before))
         said = self.say.replace("{question}", self.inner.task.question)
         again = Message(f"{message.id}.again", "user", (Part(text=said),))

@@ -177,6 +177,8 @@ class Toolbox(_Episode):
         for name, low, high in (("changes", 1, 6), ("things", 2, 8)):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name}: expected {low} to {high}, got {getattr(self, name)!r}")
+        if self.max_turns < 0:
+            raise ValueError(f"max_turns: expected 0 (the world says) or more, got {self.max_turns!r}")
         self.max_turns = self.max_turns or 2 * self.changes + 4
 
     def tasks(self, split: str, count: int, seed: int = 0) -> list[Task]:
@@ -218,15 +220,19 @@ def problem_of(call: ToolCall) -> str:
 
 
 def check_task(task: Task, tools: Sequence[Tool]) -> None:
-    """Refuse a task whose gold trace cannot be played with these tools, or does not lead to its goal.
+    """Refuse a task whose gold trace cannot be played with these tools, or does not lead to its goal and an answer.
 
     Raises:
-        ValueError: names the task, the call and what is wrong with it.
+        ValueError: names the task, the call or thing, and what is wrong with it.
     """
     where = f"task {task.id!r}: the gold trace does not fit"
     store, goal = task.data.get("store"), task.gold.get("store")
     if not isinstance(store, Mapping) or not isinstance(goal, Mapping) or set(store) != set(goal) or not store:
         raise ValueError(f"task {task.id!r}: expected data['store'] and gold['store'] with the same things")
+    for name, held in (("data['store']", store), ("gold['store']", goal)):
+        odd = next((thing for thing, n in held.items() if type(n) is not int or not 0 <= n <= MOST), None)
+        if odd is not None:
+            raise ValueError(f"task {task.id!r}: {name} of {odd!r}: expected 0 to {MOST}, got {held[odd]!r}")
     if problem := trace_problem(task.gold.get("calls"), tools):
         raise ValueError(f"{where} the tools: {problem}")
     calls = task.gold["calls"]
@@ -238,6 +244,10 @@ def check_task(task: Task, tools: Sequence[Tool]) -> None:
         raise ValueError(f"task {task.id!r}: {error}") from None
     if dict(after) != dict(goal):
         raise ValueError(f"{where} the goal: it leads to {dict(after)}, gold['store'] is {dict(goal)}")
+    answer, aliases = calls[-1]["arguments"]["text"], task.gold.get("aliases")
+    texts = isinstance(aliases, Sequence) and not isinstance(aliases, str) and all(isinstance(a, str) for a in aliases)
+    if not texts or not exact_match(answer, aliases):
+        raise ValueError(f"{where} the answers: it answers {answer!r}, gold['aliases'] is {aliases!r}")
 
 
 def _requests(store: Store, changes: int, rng: random.Random) -> tuple[str, list[Call]]:
