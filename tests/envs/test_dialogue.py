@@ -192,9 +192,12 @@ def test_what_was_not_recorded_is_unknown_and_nonsense_is_an_error(rolled):
     nothing = replace(t, turns=tuple(replace(turn, rewards={}) for turn in t.turns))
     with pytest.raises(ValueError, match="no turn has a recorded 'state_distance'"):
         collect(type(rolled)((nothing,)), [UserDistance()], cache=Cache())
-    bad = replace(t, turns=(replace(t.turns[0], rewards={"state_distance": -1.0}), *t.turns[1:]))
-    with pytest.raises(RecordError, match="distance of 0 or more"):
-        collect(type(rolled)((bad,)), [UserDistance()], cache=Cache())
+    facts = [{"rewards": {"state_distance": -1.0}}]
+    facts += [{"rewards": {}, "extra": {"state_distance": said}} for said in ("far", [2.0], {"d": 2.0}, True)]
+    for fact in facts:
+        bad = replace(t, turns=(t.turns[0], replace(t.turns[1], **fact), *t.turns[2:]))
+        with pytest.raises(RecordError, match=f"trajectory '{t.id}', turn 1.*expected a distance of 0 or more"):
+            collect(type(rolled)((bad,)), [UserDistance()], cache=Cache())
 
 
 def test_a_turn_can_be_branched_and_the_branch_goes_on_from_its_parents_distance(rolled):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -79,6 +81,9 @@ def test_calls_that_worked() -> None:
     assert column(story([calls[3]]), ToolSuccess()) == {"tool_success": [None]}
     with pytest.raises(RecordError, match=r"'calls_ok' between 0 and the turn's 1 calls, got 5"):
         column(story(calls, extras=[{"columns": {"calls_ok": 5}}]), ToolSuccess())
+    for nonsense in ("two", [1], {"ok": 1}):
+        with pytest.raises(RecordError, match="trajectory 't', turn 0.*expected a number or a boolean for 'calls_ok'"):
+            column(story(calls, extras=[{"columns": {"calls_ok": nonsense}}]), ToolSuccess())
 
 
 def test_form_is_strict_relaxed_or_broken() -> None:
@@ -94,6 +99,18 @@ def test_gold_calls_that_were_made() -> None:
     assert column(story(calls, gold={"answer": "7"}), CallMatch()) == {"call_match": [None]}
     twice = {"calls": [GOLD["calls"][1], GOLD["calls"][1]]}  # type: ignore[index]
     assert column(story(calls[1:], gold=twice), CallMatch()) == {"call_match": [0.5]}  # a call counts for one
+    for nonsense in (5, "add", {"name": "add"}):
+        with pytest.raises(RecordError, match=r"field \"gold\['calls'\]\": expected a list of calls, got"):
+            column(story(calls, gold={"calls": nonsense}), CallMatch())
+
+
+def test_a_call_beside_the_answer_was_made_and_one_behind_it_was_not() -> None:
+    three, four, empty, end = (call(k, *how) for k, how in enumerate([("add",), ("add",), ("answer",), ("answer",)]))
+    three, four = (replace(one, arguments={"n": n}) for one, n in ((three, 3), (four, 4)))
+    empty, end = replace(empty, arguments={"text": " "}), replace(end, arguments={"text": "7"})
+    for said, share in (((three, four, end), 1.0), ((three, end, four), 0.5), ((three, empty, four, end), 1.0)):
+        whole = replace(story([None]), turns=(Turn(Message("m", "assistant", calls=said)),))
+        assert column(whole, CallMatch()) == {"call_match": [share]}
 
 
 @pytest.mark.parametrize(
@@ -120,8 +137,9 @@ def test_the_last_record_is_read() -> None:
     assert both.columns["state_match"].known.tolist() == [True, False]
     with pytest.raises(RecordError, match="no rollout recorded 'state_share' at its last turn"):
         column(story(calls), LastRecorded())
-    with pytest.raises(RecordError, match="expected a number for 'state_share', got str 'much'"):
-        column(story(calls, extras=[None, {"columns": {"state_share": "much"}}]), LastRecorded())
+    for nonsense in ("much", math.nan, math.inf):
+        with pytest.raises(RecordError, match="trajectory 't', turn 1.*expected a number.* for 'state_share', got"):
+            column(story(calls, extras=[None, {"columns": {"state_share": nonsense}}]), LastRecorded())
 
 
 RUNS = [(recipes.artist(), Chain()), (recipes.artist_calls(), Toolbox(changes=1))]

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from workbench.envs.base import Tool
-from workbench.evidence.answers import find_answer
 from workbench.evidence.base import Meter, Provider, Reads, Sees, Values
 from workbench.evidence.format import breaks_format
 from workbench.evidence.matching import AnyCall, GoldCall, check_gold_calls, gold_calls
-from workbench.evidence.oracle import recorded
+from workbench.evidence.oracle import recorded, recorded_number
 from workbench.rollouts import Rollouts
-from workbench.trajectory import Group, RecordError, Trajectory
+from workbench.trajectory import Group, RecordError, Trajectory, Turn
 
 
 def part(some: float, all_: float) -> float | None:
@@ -53,11 +52,11 @@ class ToolSuccess(Provider):
         made = worked = 0.0
         for k, turn in enumerate(trajectory.turns):
             calls = [call for call in turn.calls if call.name.lower() != self.answer.lower()]
-            said = recorded(trajectory, k, self.fact)
-            if said is None:
-                ok: float = sum(call.error is None for call in calls)
-            else:
-                ok = float(said) * (len(calls) if isinstance(said, bool) else 1)
+            said, ok = recorded(trajectory, k, self.fact), recorded_number(trajectory, k, self.fact)
+            if ok is None:
+                ok = sum(call.error is None for call in calls)
+            elif isinstance(said, bool):
+                ok *= len(calls)
             if not 0 <= ok <= len(calls):
                 problem = f"expected {self.fact!r} between 0 and the turn's {len(calls)} calls, got {said!r}"
                 raise RecordError(problem, trajectory=trajectory.id, turn=k, field="extra")
@@ -119,6 +118,8 @@ def matched(calls: Sequence[AnyCall], gold: Sequence[GoldCall]) -> int:
 class CallMatch(Provider):
     """Say which share of the gold calls a rollout made: `call_match`; unknown without gold calls.
 
+    Calls beside an answer count, in the order they were written; those behind it were never made.
+
     Args:
         tools: what the gold traces are checked against before anything is computed; () checks nothing.
         answer: name of the call that answers; it is left out on both sides.
@@ -145,8 +146,17 @@ class CallMatch(Provider):
         if trajectory.gold.get("calls") is None:
             return None
         gold = [one for one in gold_calls(trajectory) if one.name.lower() != self.answer.lower()]
-        turns = [turn for turn in trajectory.path(group).turns if find_answer(turn, self.answer) is None]
-        return part(matched([call for turn in turns for call in turn.calls], gold), len(gold))
+        made = [call for turn in trajectory.path(group).turns for call in self._before_answer(turn)]
+        return part(matched(made, gold), len(gold))
+
+    def _before_answer(self, turn: Turn) -> Sequence[AnyCall]:
+        """The calls of a turn that were made: a well-formed answer ends the episode, whatever is called behind it."""
+        ends = (k for k, call in enumerate(turn.calls) if call.name.lower() == self.answer.lower() and _has_text(call))
+        return turn.calls[: next(ends, len(turn.calls))]
+
+
+def _has_text(call: AnyCall) -> bool:
+    return any(isinstance(value, str) and value.strip() for value in (call.arguments or {}).values())
 
 
 @dataclass(frozen=True)
@@ -181,8 +191,4 @@ class LastRecorded(Provider):
         return {self.column: Values.of(self._value(t) for t in group)}
 
     def _value(self, trajectory: Trajectory) -> float | None:
-        said = recorded(trajectory, len(trajectory.turns) - 1, self.fact) if trajectory.turns else None
-        if said is None or isinstance(said, (bool, int, float)):
-            return None if said is None else float(said)
-        problem = f"expected a number for {self.fact!r}, got {type(said).__name__} {str(said)[:40]!r}"
-        raise RecordError(problem, trajectory=trajectory.id, turn=len(trajectory.turns) - 1, field="extra")
+        return recorded_number(trajectory, len(trajectory.turns) - 1, self.fact) if trajectory.turns else None

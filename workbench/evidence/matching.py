@@ -290,10 +290,13 @@ def gold_calls(trajectory: Trajectory) -> list[GoldCall]:
     """Read `gold["calls"]`: a list of {"name", "arguments"} ("parameters" is accepted for "arguments").
 
     Raises:
-        RecordError: an entry has another shape.
+        RecordError: it is no list, or an entry has another shape.
     """
-    found = []
-    for number, entry in enumerate(trajectory.gold["calls"]):
+    found, given = [], trajectory.gold["calls"]
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        problem = f"expected a list of calls, got {type(given).__name__} {str(given)[:40]!r}"
+        raise RecordError(problem, trajectory=trajectory.id, field="gold['calls']")
+    for number, entry in enumerate(given):
         arguments = entry.get("arguments", entry.get("parameters", {})) if isinstance(entry, Mapping) else None
         if not isinstance(arguments, Mapping) or not isinstance(entry.get("name"), str):
             problem = f"expected {{'name': text, 'arguments': mapping}}, got {entry!r}"

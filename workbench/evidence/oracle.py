@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -44,7 +45,7 @@ class Recorded(Provider):
     async def compute(self, group: Group, meter: Meter) -> Mapping[str, Values]:
         """Read each fact of each turn."""
         return {
-            column: Values.of(_number(t, k, fact) for t in group for k in range(len(t.turns)))
+            column: Values.of(recorded_number(t, k, fact) for t in group for k in range(len(t.turns)))
             for column, fact in self.facts.items()
         }
 
@@ -58,9 +59,16 @@ def recorded(trajectory: Trajectory, turn: int, fact: str) -> Any:
     return None
 
 
-def _number(trajectory: Trajectory, turn: int, fact: str) -> float | None:
+def recorded_number(trajectory: Trajectory, turn: int, fact: str) -> float | None:
+    """Return a number that was recorded beside a turn (true is 1, false 0), or None.
+
+    Raises:
+        RecordError: it is no finite number.
+    """
     value = recorded(trajectory, turn, fact)
-    if value is None or isinstance(value, (bool, int, float)):
-        return None if value is None else float(value)
+    if value is None:
+        return None
+    if isinstance(value, (bool, int, float)) and math.isfinite(value):
+        return float(value)
     problem = f"expected a number or a boolean for {fact!r}, got {type(value).__name__} {str(value)[:40]!r}"
     raise RecordError(problem, trajectory=trajectory.id, turn=turn, field="extra")

@@ -65,7 +65,7 @@ class UserDistance(Provider):
         truth = recorded(trajectory, turn, fact)
         if truth is None:
             return None
-        if isinstance(truth, str) or not 0 <= truth < float("inf"):
+        if type(truth) not in (int, float) or not 0 <= truth < float("inf"):
             problem = f"expected a distance of 0 or more under {fact!r}, got {truth!r}"
             raise RecordError(problem, trajectory=trajectory.id, turn=turn, field="rewards")
         if self.noise == 0:
