@@ -15,6 +15,9 @@
 #
 # **GRPO, with four changes: questions whose outcomes are all equal are left out and others sampled in their place; the
 # clip is wider above than below; the mean is over all tokens; and answers that are too long lose a little.**
+#
+# **Use it when** many questions are always or never solved, and sampling is cheap. It costs rollouts that are thrown
+# away. **Not when** there is a reward of turns: it could learn from the questions that are left out (section 5).
 
 # %% tags=["parameters"]
 SEED = 5
@@ -24,12 +27,12 @@ from IPython.display import display
 
 from workbench import compare, envs, policy
 from workbench.policy import Settings
-from workbench.recipes import dapo
+from workbench.recipes import dapo, grpo
 from workbench.rollout import play
-from workbench.teach import method_curves, predict
+from workbench.teach import method_curves, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import dapo as check
-from workbench.view import Ribbons
+from workbench.view import CreditMap, Ribbons
 
 env = envs.load("facet", items=8, clues=2)
 player = policy.load("tiny@facet")  # a million parameters, at its shipped warm start
@@ -47,6 +50,9 @@ page.facts(paper, policy=player)
 # $$A_i = \frac{R_i - \bar R}{s + \epsilon} \;\text{ if the outcomes of the question differ, else left out}, \qquad
 # \text{loss} = \frac{\sum_i \sum_t \ell_{i,t}}{\sum_i n_i}, \qquad r \in [1 - 0.2,\, 1 + 0.28]$$
 #
+# $R_i$ is the outcome of rollout $i$, $\bar R$ and $s$ mean and spread over its question; $\ell_{i,t}$ is the clipped
+# loss of token $t$, $n_i$ the number of tokens, $r$ the ratio of a token's new probability to its old one.
+#
 # Left out is not 0: what is left out is not in the denominator either. `refill` tells a loop to sample again.
 
 # %%
@@ -60,17 +66,50 @@ paper
 # %%
 outcome = [1.0, 0.0, 1.0, 1.0, 0.0, 0.0]
 question = ["a", "a", "b", "b", "c", "c"]
+tokens = [10, 30, 10, 10, 10, 10]
 solved_twice = predict("Question b is solved both times. What is its credit: a number, or unknown?", None)
 
+
 # %%
-mine = [[1 / 2**0.5], [-1 / 2**0.5], [None], [None], [None], [None]]
-small = page.hand(question, rollout={"outcome": outcome}, turns=[1] * 6)
-display(page.agrees(mine, paper, small))
-solved_twice.reveal("unknown")
+def advantage(r, peers):
+    if max(peers) == min(peers):
+        return None  # left out
+    mean = sum(peers) / len(peers)
+    return (r - mean) / (sum((x - mean) ** 2 for x in peers) / (len(peers) - 1)) ** 0.5
+
+
+groups = {q: [r for r, p in zip(outcome, question, strict=True) if p == q] for q in question}
+mine = [advantage(r, groups[q]) for r, q in zip(outcome, question, strict=True)]
+small = page.hand(question, rollout={"outcome": outcome}, turns=[1] * 6, tokens=[[n] for n in tokens])
+display(page.agrees([[a] for a in mine], paper, small))
+solved_twice.reveal("unknown" if mine[2] is None else "a number")
 
 # %% [markdown]
 # GRPO gives the last four a known 0. DAPO gives them no credit at all: in the drawn recipe that is `drop`, and the
-# reason is kept. In the loss the difference is the denominator.
+# reason is kept. In the loss the difference is the denominator. What one token is multiplied with:
+
+# %%
+rows = []
+for recipe in (grpo(kl=0.0), paper):
+    told = recipe.credit(small, to="token")
+    weight = recipe.objective.terms[0].aggregate(small, told.known)
+    rows.append([f"`{recipe.name}`", *(page.number(float(told.values[k] * weight[k]), 4) for k in (0, 39, 40))])
+page.table(["", "right, 10 tokens", "wrong, 30 tokens", "a token of question b"], rows)
+
+# %% [markdown]
+# Two things at once: the four silent rollouts no longer make the step smaller, and every token weighs alike, so that a
+# long rollout weighs more as a whole.
+#
+# The clip, for a token that is praised: how likely may it become before its gradient stops?
+
+# %%
+page.table(
+    ["probability before", "GRPO, up to", "DAPO, up to"],
+    [[p, f"{p * 1.2:.3f}", f"{p * 1.28:.3f}"] for p in (0.01, 0.1, 0.5)],
+)
+
+# %% [markdown]
+# A ratio leaves an unlikely token little room either way; the wider clip gives it some more.
 #
 # ## 4. On real rollouts
 #
@@ -89,6 +128,13 @@ page.cost(rollouts, paper)
 # %%
 solved = next(t for g in rollouts.groups for t in g if t.outcome == 1.0 and min(x.outcome for x in g) == 0.0)
 Ribbons(rollouts, solved.id, paper)
+
+# %% [markdown]
+# A rollout of a question that nobody solved: a known 0 in GRPO, left out here. The count below the map says which.
+
+# %%
+silent = next(t for g in rollouts.groups for t in g if max(x.outcome for x in g) == 0.0)
+CreditMap(rollouts, silent.id, [grpo(kl=0.0), paper])
 
 # %%
 credit = paper.credit(batch, to="turn")
@@ -113,8 +159,19 @@ page.table(["success rate", "left out, groups of 4", "of 8", "of 16"], rows)
 # **The filter looks at outcomes alone.** A method that rewards turns could still learn from a question that nobody
 # solved; with this filter in front of it, it never sees one.
 #
-# **Long rollouts decide.** The mean over all tokens gives a rollout of 200 tokens ten times the say of one of 20.
-#
+# **Long rollouts decide.** With one mean over all tokens a rollout of 200 has ten times the say of one of 20. Built to
+# show it: the sum of what the tokens of a rollout are multiplied with.
+
+# %%
+uneven = page.hand(["q"] * 2, rollout={"outcome": [0.0, 1.0]}, turns=[1, 1], tokens=[[200], [20]])
+rows = []
+for recipe in (grpo(kl=0.0), paper):
+    told = recipe.credit(uneven, to="token")
+    say = told.values * recipe.objective.terms[0].aggregate(uneven, told.known)
+    rows.append([f"`{recipe.name}`", page.number(float(say[:200].sum())), page.number(float(say[200:].sum()))])
+page.table(["", "the wrong one, 200 tokens", "the right one, 20 tokens"], rows)
+
+# %% [markdown]
 # ## 6. The paper and its code
 #
 # What runs here is the paper's; the long-answer penalty is off unless a length is given. With one, on two right
@@ -133,6 +190,12 @@ page.table(
 
 # %%
 method_curves.beside_grpo(["dapo"])
+
+# %% [markdown]
+# Why? What it changes in GRPO's credit, on the rollouts of section 4, before any training:
+
+# %%
+method_why.seen_from_grpo(rollouts, paper)
 
 # %% [markdown]
 # Live, from the same warm start:

@@ -17,6 +17,9 @@
 #
 # What is rewarded is the whole rollout; so, GSPO's authors say, that is what an importance ratio should be of. With
 # one update a batch the ratio is 1 and nothing differs; it matters from the second update on.
+#
+# **Use it when** a batch is used for several updates and the ratios of tokens run wild. It costs nothing. **Not when**
+# each batch is used once: then it is GRPO.
 
 # %% tags=["parameters"]
 SEED = 5
@@ -32,7 +35,7 @@ from workbench.losses import importance_ratio
 from workbench.policy import Settings
 from workbench.recipes import grpo, gspo
 from workbench.rollout import play
-from workbench.teach import method_curves, predict
+from workbench.teach import method_curves, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import gspo as check
 from workbench.train.policy_gradient import Plan, one_step, start
@@ -54,7 +57,8 @@ page.facts(paper, policy=player)
 # $$s_i = \exp\Big( \frac{1}{n_i} \sum_t (\log p_t - \log p^{old}_t) \Big), \qquad
 # \ell_{i,t} = \max\big( -A_i s_i,\; -A_i\, \text{clip}(s_i,\, 1 - 3 \cdot 10^{-4},\, 1 + 4 \cdot 10^{-4}) \big)$$
 #
-# The credit $A_i$ is GRPO's. The clip is some 500 times narrower than a token's, because a mean over tokens
+# $p_t$ is the probability of token $t$ now, $p^{old}_t$ when it was sampled, $n_i$ the number of tokens of the rollout
+# and $\ell_{i,t}$ the loss of one. The credit $A_i$ is GRPO's. The clip is some 500 times narrower than a token's, because a mean over tokens
 # moves less than each of them.
 
 # %%
@@ -73,7 +77,7 @@ small = page.hand(["q"] * 3, rollout={"outcome": outcome}, turns=[1] * 3)
 page.agrees([[(r - mean) / spread] for r in outcome], paper, small)
 
 # %%
-moved = [[0.30, -0.28, 0.01], [0.02, 0.03, 0.01]]  # log p new - log p old of each token
+moved = [[0.30, -0.28, -0.0193], [0.002, 0.003, 0.001]]  # log p new - log p old of each token
 stopped = predict(
     "Whose ratio of the rollout is further from 1: that with tokens at 1.35 and 0.76, or the calm one?", None
 )
@@ -81,21 +85,21 @@ stopped = predict(
 # %%
 rows = []
 for name, gaps in zip(("wild tokens", "calm tokens"), moved, strict=True):
-    tokens = [math.exp(g) for g in gaps]
-    rows.append(
-        [name, ", ".join(f"{r:.2f}" for r in tokens), f"{math.prod(tokens):.3f}", math.exp(sum(gaps) / len(gaps))]
-    )
+    tokens, whole = [math.exp(g) for g in gaps], math.exp(sum(gaps) / len(gaps))
+    outside = sum(not 0.8 <= r <= 1.2 for r in tokens)
+    said = "outside" if not 1 - 3e-4 <= whole <= 1 + 4e-4 else "inside"
+    rows.append([name, ", ".join(f"{r:.3f}" for r in tokens), f"{outside} of 3", whole, said])
 display(
     page.table(
-        ["rollout", "ratios of tokens", "their product", "geometric mean"],
-        [[*row[:3], f"{row[3]:.4f}"] for row in rows],
+        ["rollout", "ratios of tokens", "outside GRPO's clip", "geometric mean", "GSPO's clip"],
+        [[*row[:3], f"{row[3]:.5f}", row[4]] for row in rows],
     )
 )
 stopped.reveal("the calm one" if abs(rows[1][3] - 1) > abs(rows[0][3] - 1) else "wild tokens")
 
 # %% [markdown]
-# GRPO would clip two tokens of the first rollout (its clip is 0.8 to 1.2) and none of the second. GSPO sees it the
-# other way round: as wholes, the second one moved further.
+# The two disagree about both rollouts. GRPO (clip 0.8 to 1.2) minds two tokens of the first; as a whole it hardly
+# moved, for one token rose and another fell. GSPO minds the second, whose tokens all moved a little the same way.
 #
 # ## 4. On real rollouts
 #
@@ -136,18 +140,25 @@ page.promises(paper, batch)
 # %% [markdown]
 # ## 5. Where it fails
 #
-# **It cannot see turns, twice.** Credit is one number a rollout, and so is the ratio: one turn that moved far hides
-# among many that did not. Built to show it, a rollout of ten tokens of which one moved by a factor of two:
+# **It cannot see turns, twice.** Credit is one number a rollout, and so is the ratio. Built to show both ways to go
+# wrong, on rollouts of ten tokens: one token doubled, and all ten are outside; one doubled and one halved, and none is.
 
 # %%
-gaps = [math.log(2.0)] + [0.0] * 9
-page.table(
-    ["", "ratio"], [["that token", f"{math.exp(gaps[0]):.2f}"], ["the rollout", f"{math.exp(sum(gaps) / 10):.3f}"]]
-)
+ways = {
+    "one doubled": [math.log(2.0)] + [0.0] * 9,
+    "one doubled, one halved": [math.log(2.0), -math.log(2.0)] + [0.0] * 8,
+}
+rows = []
+for way, gaps in ways.items():
+    whole = math.exp(sum(gaps) / len(gaps))
+    by_token = sum(not 0.8 <= math.exp(g) <= 1.2 for g in gaps)
+    by_rollout = 0 if 1 - 3e-4 <= whole <= 1 + 4e-4 else len(gaps)
+    rows.append([way, f"{whole:.4f}", by_token, by_rollout])
+page.table(["of ten tokens", "ratio of the rollout", "outside GRPO's clip", "outside GSPO's"], rows)
 
 # %% [markdown]
-# **Clips are all or nothing.** When a rollout is outside, all of its tokens lose their gradient; with a narrow clip
-# that is most of a batch (the table above).
+# **Clips are all or nothing.** A rollout that moved too far the way its credit pushes it loses the gradient of all its
+# tokens; with a narrow clip that is much of a batch (the table of section 4).
 #
 # **A collapsed question** gives nothing, as in GRPO.
 #
@@ -166,6 +177,12 @@ page.side_by_side(lone, grpo(kl=0.0), paper, trajectory=2)
 
 # %%
 method_curves.beside_grpo(["gspo"])
+
+# %% [markdown]
+# Why? What it changes in GRPO's credit, on the rollouts of section 4, before any training:
+
+# %%
+method_why.seen_from_grpo(rollouts, paper)
 
 # %% [markdown]
 # Live, from the same warm start:
@@ -209,8 +226,8 @@ check.ex(check.made(check.product))
 # %% [markdown]
 # ## 9. Where to go on
 #
-# - [GRPO](grpo.ipynb): a ratio for each token. [A²TGPO](a2tgpo.ipynb): a ratio for each turn, and a clip as wide as
-# the turn   was useful.
+# - [GRPO](grpo.ipynb): a ratio for each token. [A²TGPO](a2tgpo.ipynb): a ratio for each turn, and a clip as wide
+#   as the turn was useful.
 # - [All methods](../index.ipynb) on one set of rollouts, and the [glossary](../../tutorials/glossary.md) of what a
 #   training reports.
 #
