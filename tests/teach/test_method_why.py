@@ -39,8 +39,8 @@ def test_pairs_are_of_one_rollout_equal_ones_count_half_and_unknown_ones_not_at_
 
 
 def test_a_method_with_another_loss_alone_has_grpos_credit(played):
-    assert "Credit is GRPO's on every turn" in seen_from_grpo(played, gspo()).data
-    assert "Credit is GRPO's on every turn" in seen_from_grpo(played, grpo(kl=0.0)).data
+    assert "Credit is GRPO's wherever" in seen_from_grpo(played, gspo()).data
+    assert "Credit is GRPO's wherever" in seen_from_grpo(played, grpo(kl=0.0)).data
 
 
 def test_another_size_is_told_from_another_sign(played):
