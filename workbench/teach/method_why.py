@@ -74,12 +74,12 @@ def words(first: Reach, other: Reach, turned: int, gap: float) -> str:
 
     Example:
         >>> words(Reach(4, 0, 1.0, 2), Reach(4, 0, 1.0, 2), 0, 0.0)
-        "Credit is GRPO's wherever there is any: what differs can only be the loss, or which rollouts are sampled."
+        "Credit is GRPO's wherever there is any: what differs can only be the loss, or what is sampled."
         >>> words(Reach(4, 0, 1.0, 2), Reach(6, 3, 2.0, 2), 0, 0.4)[:45]
         'It speaks on 2 turns on which GRPO is silent.'
     """
     if gap <= NOISE:
-        return "Credit is GRPO's wherever there is any: what differs can only be the loss, or which rollouts are sampled."
+        return "Credit is GRPO's wherever there is any: what differs can only be the loss, or what is sampled."
     said = []
     if other.turns != first.turns:
         more, fewer = other.turns - first.turns, first.turns - other.turns
