@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))  # `import recipe_columns`, whatever the import mode
 BROWSER = Path(__file__).parent / "browser"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from recipe_columns import level_of
 from torch import Tensor
 
 from workbench import axioms, recipes
@@ -103,6 +104,11 @@ def specimen(seed: int) -> Batch:
         batch = batch.with_column(name, level, torch.rand(count, generator=draw).double(), some(count))
     for name, level, count in (("value", "token", t), ("turn_value", "turn", k)):
         batch = batch.with_column(name, level, torch.rand(count, generator=draw).double(), some(count))
+    for recipe in [getattr(recipes, name)() for row in ALL for name in row.recipes]:  # what a later one reads
+        for name in [name for name in recipe.chain.needs if name not in batch.columns]:
+            level = level_of(name, recipe)
+            count = batch.count(level)
+            batch = batch.with_column(name, level, torch.rand(count, generator=draw).double(), some(count))
     return batch
 
 

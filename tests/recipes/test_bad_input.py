@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pytest
 import torch
+from recipe_columns import level_of
 
-from workbench import recipes
+from workbench import axioms, catalogue, recipes
 from workbench.batch import Batch
+from workbench.compare import cause_of_collapse
+from workbench.measure import living
 from workbench.recipes import Recipe
 
 NAMES = [name for name in recipes.__all__ if name != "Recipe"]
-OF_TRAJECTORIES = {"outcome", "truncated", "answer_cluster", "cluster_support"}
-OF_TRAJECTORIES |= {"tool_success", "format_score", "state_match", "call_match"}
-OF_TOKENS = {"value", "token_reward", "token_entropy", "segment_gold_logprob"}
 FLAGS = {"answer_cluster", "state", "bad_format", "try_valid", "try_correct", "try_repeated", "try_broken"}
 
 
@@ -24,12 +25,6 @@ def recipe_of(name: str) -> Recipe:
     return made
 
 
-def level(column: str) -> str:
-    if column in OF_TRAJECTORIES or column.endswith("_start"):
-        return "trajectory"
-    return "token" if column in OF_TOKENS or column.startswith("logprob_") else "turn"
-
-
 def filled(
     recipe: Recipe, owner: Sequence[int], groups: Sequence[str], hidden: Sequence[str] = (), seed: int = 0
 ) -> Batch:
@@ -37,13 +32,14 @@ def filled(
     batch = Batch.of_maps(owner, groups, [k for k in range(len(owner)) for _ in range(2)])
     draw = torch.Generator().manual_seed(seed)
     for name in recipe.chain.needs:
-        n = batch.count(level(name))
+        level = level_of(name, recipe)
+        n = batch.count(level)
         values = torch.rand(n, generator=draw).double()
         if name in FLAGS:
             values = torch.randint(0, 2, (n,), generator=draw)
         values = torch.zeros(n) if name == "truncated" else values
         values = torch.arange(n) if name == "state" and len(groups) == 1 else values  # nobody comes back
-        batch = batch.with_column(name, level(name), values, torch.full((n,), name not in hidden))
+        batch = batch.with_column(name, level, values, torch.full((n,), name not in hidden))
     return batch
 
 
@@ -89,7 +85,15 @@ DO_WITHOUT: dict[str, tuple[str, ...]] = {
     "siop": ("cluster_prob", "cluster_prob_start", "cluster_support"),  # the end of the reward; no support counts as 0
     "siop_released": ("cluster_prob", "cluster_prob_start", "cluster_support"),
 }
-"""Columns without which a recipe still has credit for some turns."""
+"""Columns without which a recipe still has credit for some turns. One that is not here says so in its catalogue row, by
+`unknown_policy(COLUMN, known)` or `next`."""
+
+
+def declared(name: str) -> tuple[str, ...]:
+    """Columns that a recipe's row says it can do without."""
+    row = next(row for row in catalogue.ALL if name in row.recipes)
+    says = [re.fullmatch(r"unknown_policy\((\w+), (known|next)\)", one) for one in axioms.claimed(row.axioms, name)]
+    return tuple(found.group(1) for found in says if found)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -100,26 +104,37 @@ def test_what_a_recipe_can_do_without_is_on_the_list(name: str) -> None:
         credit = recipe.credit(filled(recipe, OWNER, GROUPS, [column]))
         assert bool(torch.isfinite(credit.values[credit.known]).all())
         able += [column] if bool(credit.known.any()) else []
-    assert sorted(able) == sorted(DO_WITHOUT.get(name, ()))
+    if name in DO_WITHOUT:
+        assert sorted(able) == sorted(DO_WITHOUT[name])
+    assert set(able) <= {*DO_WITHOUT.get(name, ()), *declared(name)}, f"{name}: say so in its row, or give no credit"
 
 
-ZERO = {"artist", "artist_calls", "dr_grpo", "grpo", "progress_share", "rloo", "igpo_released"}
-ZERO |= {"a2tgpo", "a2tgpo_released", "dr_venus", "gigpo_released", "potential_shaping", "igpo_released_2025"}
-ZERO |= {"mt_grpo", "mt_grpo_released"}
-UNKNOWN = {"dapo", "vpr_states"}
-OWN = set(NAMES) - ZERO - UNKNOWN
-"""What a rollout alone in its task gets: 0, nothing, or something of its own."""
+LONE: dict[str, str] = dict.fromkeys(("dapo", "vpr_states"), "unknown") | dict.fromkeys(
+    (
+        *("artist", "artist_calls", "dr_grpo", "grpo", "progress_share", "rloo", "igpo_released", "igpo_released_2025"),
+        *("a2tgpo", "a2tgpo_released", "dr_venus", "gigpo_released", "potential_shaping", "mt_grpo"),
+        "mt_grpo_released",
+    ),
+    "zero",
+)
+"""What a rollout alone in its task gets, where its recipe compares rollouts; the others have something of its own."""
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_group_of_one(name: str) -> None:
+def test_a_group_of_one_is_credited_or_counted_as_dead(name: str) -> None:
+    """Whatever a recipe makes of a lone rollout, all zeros or nothing at all are told by the probe of collapse."""
     recipe = recipe_of(name)
-    credit = recipe.credit(filled(recipe, [0, 0], ["alone"]), to="turn")
-    if name in UNKNOWN:
-        assert not bool(credit.known.any()) and credit.counts()["known"] == 0
-        return
-    assert bool(credit.known.all()) and bool(torch.isfinite(credit.values).all())
-    assert bool((credit.values == 0).all()) == (name in ZERO)
+    batch = filled(recipe, [0, 0], ["alone"])
+    credit = recipe.credit(batch)
+    assert bool(torch.isfinite(credit.values[credit.known]).all())
+    counts = credit.counts()
+    kind = "unknown" if not counts["known"] else "zero" if counts["zero"] == counts["known"] else "own"
+    assert living(batch, credit).tolist() == [kind == "own"]
+    assert kind == "unknown" or bool(credit.known.all())
+    if name in LONE:
+        assert kind == LONE[name]
+    if "outcome" in recipe.chain.needs:
+        assert cause_of_collapse(batch) == ["single survivor"]
 
 
 @pytest.mark.parametrize("name", NAMES)
