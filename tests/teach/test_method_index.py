@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from workbench import catalogue
-from workbench.credit import Credit
+from workbench.credit import Credit, chain, read, spread
+from workbench.objective import clipped
+from workbench.recipes import Recipe
 from workbench.teach import method_index as index
 
 
@@ -23,11 +27,24 @@ CREDITS = {
 }
 
 
-@pytest.mark.parametrize("groups", [index.NEEDS, index.ANSWERS], ids=["needs", "answers"])
-def test_every_method_has_its_place(groups):
-    """A method that reads columns nobody has put anywhere would stand under "something else"."""
-    lost = [name for name, recipe in index.every().items() if index.group_of(recipe, groups) == index.ELSE]
-    assert lost == [], f"add a column of each to a group of workbench.teach.method_index: {lost}"
+def test_every_method_has_its_place():
+    """One whose columns say nothing would stand under "something else"; its row then says what it asks."""
+    rows = {row.recipes[0]: row for row in catalogue.ALL if row.recipes}
+    made = index.every()
+    assert [name for name, recipe in made.items() if index.group_of(recipe) == index.ELSE] == []
+    lost = [name for name, recipe in made.items() if index.question_of(rows[name], recipe) == index.ELSE]
+    assert lost == [], f"say in the row what each asks, `asks=...`: {lost}"
+
+
+def test_a_method_of_columns_that_nobody_placed_stands_where_its_evidence_comes_from():
+    def reads(column):
+        return Recipe("new", chain(read(column), spread("token")), clipped())
+
+    assert index.group_of(reads("of_a_new_world")) == "states, or rewards of the world"
+    assert index.group_of(reads("tool_success")).startswith("rules")
+    assert index.group_of(reads("shapley_error")).startswith("rollouts played or read anew")
+    row = replace(catalogue.find("GRPO"), asks="Did it rain?")
+    assert index.question_of(row, reads("of_a_new_world")) == "Did it rain?"
 
 
 def test_every_method_is_asked_once():

@@ -84,6 +84,7 @@ class Method:
         axioms: names of the invariants in `workbench.axioms` that its recipes declare beyond the common ones.
         notebook: path of its notebook; None if there is none yet.
         missing: what of the system is not here yet, where a part is; "" if nothing is known to be.
+        asks: its question in the index of methods, where its columns do not say it (`workbench.teach.method_index`).
     """
 
     number: int | str
@@ -96,6 +97,7 @@ class Method:
     axioms: tuple[str, ...] = ()
     notebook: str | None = None
     missing: str = ""
+    asks: str = ""
 
     @property
     def says(self) -> str:

@@ -22,13 +22,16 @@ def _row(
     axioms: tuple[str, ...] = (),
     notebook: str | None = None,
     missing: str = "",
+    asks: str = "",
 ) -> Method:
     """Build a row from words: kinds joined by " + ", recipe names by blanks."""
     named = kind.split(" + ")
     kinds: tuple[Kind, ...] = tuple(k for n in named for k in KINDS if k == n)
     if len(kinds) != len(named):
         raise ValueError(f"{name}: expected kinds of {KINDS}, got {kind!r}")
-    return Method(number, name, kinds, status, card, tuple(recipes.split()), parity or {}, axioms, notebook, missing)
+    return Method(
+        number, name, kinds, status, card, tuple(recipes.split()), parity or {}, axioms, notebook, missing, asks
+    )
 
 
 # fmt: off

@@ -35,25 +35,27 @@ def show_arguments(one: argparse.ArgumentParser) -> None:
 
 
 def methods(options: argparse.Namespace) -> int:
-    """List the systems of the catalogue: what works, with its links, and what does not yet."""
+    """List the systems of the catalogue, then baselines: what works, with its links, and what does not yet."""
     from workbench import catalogue
 
-    rows = list(catalogue.METHODS)
-    kinds = sorted({word for row in rows for word in _kinds(row)})
-    if options.kind:
-        rows = [row for row in rows if options.kind in _kinds(row)]
-        if not rows:
-            raise Problem(f"no system of kind {options.kind!r}; kinds: {', '.join(kinds)}")
+    kinds = sorted({word for row in catalogue.METHODS for word in _kinds(row)})
+    rows, others = (
+        [row for row in part if not options.kind or options.kind in _kinds(row)]
+        for part in (catalogue.METHODS, catalogue.BASELINES)
+    )
+    if not rows:
+        raise Problem(f"no system of kind {options.kind!r}; kinds: {', '.join(kinds)}")
     if options.json:
-        told = [{**asdict(row), "says": row.says, "links": row.links} for row in rows]
+        told = [{**asdict(row), "says": row.says, "links": row.links} for row in (*rows, *others)]
         print(json.dumps([{name: _plain(value) for name, value in row.items()} for row in told], indent=1))
         return 0
     lines = [
         (str(row.number), row.name, ", ".join(_kinds(row)), row.says, _names(row.recipes), " ".join(row.links))
-        for row in rows
+        for row in (*rows, *others)
     ]
     print_table(("#", "system", "kind", "status", "recipes", "links"), lines)
-    print(f"{len(rows)} systems, {sum(bool(row.recipes) for row in rows)} working")
+    working = sum(row.says == "working" for row in rows)
+    print(f"{len(rows)} systems, {working} working; {len(others)} baselines and relatives (B1 ...)")
     return 0
 
 

@@ -197,6 +197,17 @@ def _row(name: str) -> Row | None:
     return next((row for row in TABLE if name in row.columns), None)
 
 
+def source_of(column: str) -> bool | None:
+    """Say who makes a column: True, a provider that asks a model; False, one that does not; None, no provider.
+
+    Example:
+        >>> source_of("gold_logprob"), source_of("bad_format"), source_of("turn_reward")
+        (True, False, None)
+    """
+    row = _row(column)
+    return None if row is None else bool(row.takes)
+
+
 RECORDED = ("outcome", "turn_reward", "state", "agent", "trainable", "truncated", "logprob_old")
 """Columns every set of rollouts carries; where they are unknown, a row of the table may still fill them."""
 

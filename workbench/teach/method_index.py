@@ -9,6 +9,7 @@ from typing import Any
 from workbench import catalogue, compare, evidence, recipes
 from workbench.batch import Batch
 from workbench.credit import Credit
+from workbench.evidence.table import source_of
 from workbench.policy.base import Policy
 from workbench.recipes import Recipe
 from workbench.rollouts import Rollouts
@@ -32,7 +33,9 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 """Groups of methods by the columns they read, from what is always there to what costs most. A method stands in the last
-group it reads a column of."""
+group it reads a column of; a column that is in none counts by who makes it (`SOURCES`)."""
+SOURCES = {None: list(NEEDS)[1], False: list(NEEDS)[2], True: list(NEEDS)[-1]}
+"""Group of a column that nobody has put anywhere: by no provider, by a rule, by one that asks a model."""
 
 
 ANSWERS: Mapping[str, tuple[str, ...]] = {
@@ -55,7 +58,8 @@ ANSWERS: Mapping[str, tuple[str, ...]] = {
     "How much closer did this reply bring the user, now and later?": ("state_distance",),
     "What would be missing without this turn?": ("ablation_drop", "shapley"),
 }
-"""What methods ask, by the columns they read. A method stands at the last question it reads a column of."""
+"""What methods ask, by the columns they read. A method stands at the last question it reads a column of; one that asks
+something else says so in its catalogue row (`asks`)."""
 ELSE = "something else"
 
 
@@ -73,6 +77,9 @@ def group_of(recipe: Recipe, groups: Mapping[str, tuple[str, ...]] = NEEDS) -> s
         'How sure was the policy of this turn?'
     """
     found = [name for name, columns in groups.items() if set(columns) & set(recipe.chain.needs)]
+    if not found and groups is NEEDS:
+        made = [source_of(column) for column in recipe.chain.needs]
+        found = [group for source, group in SOURCES.items() if source in made]
     return found[-1] if found else ELSE
 
 
@@ -102,11 +109,16 @@ def ordered() -> Any:
 
 def questions() -> Any:
     """List what methods ask, and who asks it."""
-    rows = {row.recipes[0]: row.name for row in catalogue.ALL if row.recipes}
-    asked: dict[str, list[str]] = {question: [] for question in (*ANSWERS, ELSE)}
+    rows = {row.recipes[0]: row for row in catalogue.ALL if row.recipes}
+    asked: dict[str, list[str]] = {question: [] for question in ANSWERS}
     for name, recipe in every().items():
-        asked[group_of(recipe, ANSWERS)].append(rows[name])
+        asked.setdefault(question_of(rows[name], recipe), []).append(rows[name].name)
     return table(["the question", "methods"], [[q, ", ".join(names)] for q, names in asked.items() if names])
+
+
+def question_of(row: catalogue.Method, recipe: Recipe) -> str:
+    """Return what a method asks: as its row says, else by the columns it reads."""
+    return row.asks or group_of(recipe, ANSWERS)
 
 
 def _link(row: catalogue.Method) -> str:
