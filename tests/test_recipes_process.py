@@ -155,6 +155,30 @@ def test_while_the_gate_is_shut_outcomes_count_alone_without_penalties(norm: Any
     assert "gains_on" in recipe.needs and "gains_on" not in dr_venus().needs
 
 
+@pytest.mark.parametrize(
+    ("make", "wrong"),
+    [
+        (dr_venus, {"least_weight": 1.5}),
+        (dr_venus, {"least_weight": -0.5}),
+        (dr_venus, {"penalty": -1.0}),
+        (dr_venus, {"floor": float("nan")}),
+        (dr_venus, {"most": -1.0}),
+        (dr_venus, {"diminish": -1.0}),
+        (dr_venus, {"every_turn": 1.5}),
+        (recipes.siop, {"lam": 1.5}),
+        (recipes.siop_released, {"lam": -0.1}),
+        (recipes.vpr_turns, {"fewest": 0}),
+        (pbsd, {"width": -0.2}),
+        (pbsd, {"mixed": 2.0}),
+        (recipes.spae, {"alpha": 2.0}),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused_by_name(make: Any, wrong: dict[str, float]) -> None:
+    name = next(iter(wrong))
+    with pytest.raises(ValueError, match="every: expected a whole" if name == "every_turn" else f"expected {name} "):
+        make(**wrong)
+
+
 def test_what_a_mode_is_not_is_said() -> None:
     with pytest.raises(ValueError, match="scaled_separate"):
         dr_venus(norm="jiont")  # type: ignore[arg-type]
@@ -268,6 +292,22 @@ def test_a_supported_turn_gains_more_when_right_and_loses_less_when_wrong() -> N
     right = pbsd().credit(pbsd_batch(informed, (1.0, 0.0)), to="turn").values
     wrong = pbsd().credit(pbsd_batch(informed, (0.0, 1.0)), to="turn").values
     assert right[0] > right[1] > 0 and 0 > wrong[0] > wrong[1]
+
+
+def test_the_answer_may_be_left_unweighed_and_weights_divided_by_their_mean() -> None:
+    """Rollout 0: a turn of weight exp(0.1), an answer of weight exp(-0.1); rollout 1: an answer alone."""
+    batch = pbsd_batch([-0.9, -1.1, -1.1, -0.9], (1.0, 0.0))
+    a = grpo_released().credit(batch, to="turn").tolist()
+    up, down = math.exp(0.1), math.exp(-0.1)
+    # the wrong rollout's evidence is for the answer: it weighs less there
+    assert pbsd().credit(batch, to="turn").tolist() == pytest.approx([a[0] * up, a[1] * down, a[2] * down])
+    assert pbsd(answer=False).credit(batch, to="turn").tolist() == pytest.approx([a[0] * up, a[1], a[2]])
+    mean = (up + down) / 2
+    expected = [a[0] * up / mean, a[1] * down / mean, a[2]]
+    assert pbsd(balanced=True).credit(batch, to="turn").tolist() == pytest.approx(expected)
+    unknown = batch.with_column("logprob_informed", "token", [None, -1.1, -1.1, -0.9])
+    for recipe in (pbsd(answer=False), pbsd(balanced=True)):
+        assert [x is None for x in recipe.credit(unknown, to="turn").tolist()] == [True, False, False]
 
 
 def test_aem_weights_have_mean_one_over_turns_not_tokens() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -19,6 +20,19 @@ def one_of(stage: str, name: str, value: Any, options: Any) -> None:
     """Refuse a value that is not among the options of a `Literal`."""
     if value not in get_args(options):
         raise ValueError(f"{stage}: expected {name}={' or '.join(map(repr, get_args(options)))}, got {value!r}")
+
+
+def in_range(stage: str, name: str, value: Any, low: float, high: float = math.inf) -> None:
+    """Refuse a number outside [low, high] (NaN is); a schedule or a column is looked at where it is used.
+
+    Example:
+        >>> in_range("siop", "lam", 1.5, 0.0, 1.0)
+        Traceback (most recent call last):
+        ValueError: siop: expected lam from 0 to 1, got 1.5
+    """
+    if isinstance(value, (int, float)) and not low <= value <= high:
+        told = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of at least {low:g}"
+        raise ValueError(f"{stage}: expected {name} {told}, got {value!r}")
 
 
 def same_level(level: Level | None) -> Level:

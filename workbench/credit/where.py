@@ -142,8 +142,8 @@ def first() -> Where:
 
 def every(count: int) -> Where:
     """Each `count`-th unit of a trajectory, counted from 1 (a turn of a branch goes on counting); 1 is all."""
-    if count < 1:
-        raise ValueError(f"every: expected at least 1, got {count!r}")
+    if not isinstance(count, int) or count < 1:
+        raise ValueError(f"every: expected a whole number of at least 1, got {count!r}")
     return Where("every", _every, (count,))
 
 

@@ -28,7 +28,7 @@ from workbench.credit import (
     zscore,
 )
 from workbench.credit import batch as everything
-from workbench.credit.rules import one_of
+from workbench.credit.rules import in_range, one_of
 from workbench.losses import trajectory_mean
 from workbench.objective import clipped
 from workbench.recipes.base import Recipe
@@ -61,7 +61,7 @@ def vpr_turns(
 
     Args:
         oracle: turn column of V(state, action); by default what the lookup worlds record (on a shortest path or not).
-        fewest: turns with fewer rollouts take the statistics of the whole batch.
+        fewest: turns with fewer rollouts take the statistics of the whole batch; 1 is never.
         bonus: of the outcome, added at the last turn.
         eps: added to the population spread.
         kl: weight of the k3 KL to the reference policy; needs the column "logprob_ref" unless 0.
@@ -70,6 +70,7 @@ def vpr_turns(
     Holds: no turn is credited for another; different states at one turn are compared. Other tasks change it.
     Source: arXiv:2605.10325; thu-nics/VPR, gigpo/core_gigpo.py, the branch without state groups (read, not run).
     """
+    in_range("vpr_turns", "fewest", fewest, 1)
     norm = zscore(batch_and_turn, ddof=0, eps=eps, fewest=fewest, below=everything)
     return Recipe("vpr_turns", chain(verdict(oracle, bonus), norm, spread("token")), clipped(0.2, kl=kl))
 
@@ -100,6 +101,7 @@ def vpr_states(
     Needs: the oracle's column, state.
     Holds: a state all of whose actions are equal, or that was met once, is not in the loss.
     Source: thu-nics/VPR, gigpo/core_gigpo.py, the branch with state groups (read, not run).
+    Differs: the release leaves out states with a spread of at most 1e-8; here those whose values are equal.
     """
     one_of("vpr_states", "whiten", whiten, Whiten)
     kept = chain(verdict(oracle, bonus, candidates > 0), drop(constant(same_state), "equal in its state"))

@@ -31,7 +31,7 @@ from workbench.credit import (
     total,
     zscore,
 )
-from workbench.credit.rules import one_of
+from workbench.credit.rules import in_range, one_of
 from workbench.losses import token_mean
 from workbench.objective import Objective, clipped
 from workbench.recipes.base import Recipe
@@ -211,7 +211,7 @@ def siop(
 
     Args:
         gamma: discount per turn.
-        lam: how much of the reward lies in the turns; the end has 1 - lam.
+        lam: how much of the reward lies in the turns, in [0, 1]; the end has 1 - lam.
         eta: how much support counts; 0 trusts the majority and needs no support. Of "process" only.
         eps: added to probabilities before the logarithm.
         reward: "process"; the ablations: "majority" (1 in the largest cluster, else 0), "frequency" (m_c, without
@@ -227,6 +227,7 @@ def siop(
     Differs: see `siop_released`.
     """
     one_of("siop", "reward", reward, Reward)
+    in_range("siop", "lam", lam, 0.0, 1.0)
     rewards = _rewards(reward, lam, eta, eps)
     together = reward in ("majority", "frequency") if broadcast is None else broadcast
     return Recipe("siop", broadcast_credit(rewards) if together else turn_credit(rewards, gamma), _objective(kl))
@@ -251,6 +252,7 @@ def siop_released(
         A task in which nobody answered has zeros there and is unknown here: neither moves the policy.
     """
     one_of("siop_released", "reward", reward, Reward)
+    in_range("siop_released", "lam", lam, 0.0, 1.0)
     compared = [] if reward == "gold" else [forget(nobody_answered())]
     rewards = chain(_rewards(reward, lam, eta, eps), fill(0.0), *compared)
     together = reward in ("majority", "frequency") if broadcast is None else broadcast

@@ -32,7 +32,7 @@ from workbench.credit import (
     zscore,
 )
 from workbench.credit import batch as everything
-from workbench.credit.rules import one_of
+from workbench.credit.rules import in_range, one_of
 from workbench.losses import trajectory_mean
 from workbench.objective import clipped
 from workbench.recipes.base import Recipe
@@ -207,7 +207,7 @@ def spae(
         f_k = 1 - alpha (1 - exp(-#{ j < k : Phi_j > full })),   g_k = exp(minmax(Phi_k - Phi_{k-1})) - batch mean
 
     Args:
-        alpha: how much of the outcome a step long after the answer loses.
+        alpha: how much of the outcome a step long after the answer loses, in [0, 1].
         xi: weight of the shaping.
         full: potential above which the answer stands.
         potential: column of Phi on steps; None computes it from step_accuracy and step_confidence.
@@ -221,6 +221,7 @@ def spae(
         others, their scopes and the last standardising (population, eps 1e-8, by tokens) are our reading.
     Differs: the paper samples again where a group's outcomes are all equal (DAPO).
     """
+    in_range("spae", "alpha", alpha, 0.0, 1.0)
     inside = step == "token"
     names = ("thought_accuracy", "thought_confidence") if inside else ("step_accuracy", "step_confidence")
     measured = (chain(read(name, step)) for name in names)

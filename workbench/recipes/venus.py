@@ -34,7 +34,7 @@ from workbench.credit import (
     stage,
     task,
 )
-from workbench.credit.rules import one_of, within_trajectory
+from workbench.credit.rules import in_range, one_of, within_trajectory
 from workbench.objective import clipped
 from workbench.recipes.base import Recipe
 from workbench.recipes.gold import Weight, at_answer, igpo_z, times
@@ -177,14 +177,16 @@ def dr_venus(
         gamma: discount per scored turn.
         norm: "joint" one pool of gains and outcomes; "separate" a pool each; "scaled_separate" separate, then all
             gains of the batch times s = min(most, max(floor, mean |z(R)|) / mean |z(gain)|); "raw_ig" gain / spread,
-            not centred, plus z(R) on every turn, without a discount.
+            not centred, plus z(R) on every turn, without a discount: where all gains of a task are equal, that spread
+            is 1e-4, and they become thousands.
         tool: score only the turns that call it (the release: its page visit); None scores every turn.
         penalty: a malformed turn's gain, a malformed answer's outcome, is replaced by minus this, before the pools;
             0 does not look at the format.
         gain_weight: of gains after normalising.
         outcome_curriculum, gain_curriculum: further weights after normalising (a schedule).
-        least_weight: > 0 for a discount of each rollout's own, least_weight ** (1 / scored turns), instead of gamma.
-        floor, most: of the scale.
+        least_weight: > 0 (at most 1) for a discount of each rollout's own, least_weight ** (1 / scored turns), instead
+            of gamma.
+        floor, most: of the scale, at least 0.
         kl: weight of the k3 KL to the reference policy; needs the column "logprob_ref" unless 0.
         every_turn: score each k-th turn only (counted from 1; with a tool filter both must hold). The other turns need
             no probe: `GoldProbe(policy, every_turn=k)` as evidence makes the same credit for a k-th of the price.
@@ -199,9 +201,13 @@ def dr_venus(
     Source: inclusionAI/DR-Venus, RL/verl/trainer/ppo/{info_gain_advantage,ray_trainer}.py, reward_score/info_gain.py,
         train_igpo.sh (whose run has no warm-up, no diminishing, and scores every turn that visits); arXiv:2604.19859.
     Differs: from IGPO by the scale, the filter, the penalty, and weights after normalising. During a warm-up the
-        release's curriculum rests; here it goes on.
+        release's curriculum rests; here it goes on. A gain that is not finite is 0 there, and an error of the evidence
+        here. The release's outcomes come from a judge; here they are whatever the column says.
     """
     one_of("dr_venus", "norm", norm, VenusNorm)
+    for name, value in (("penalty", penalty), ("floor", floor), ("most", most), ("diminish", diminish)):
+        in_range("dr_venus", name, value, 0.0)
+    in_range("dr_venus", "least_weight", least_weight, 0.0, 1.0)
     plain = tool_gain(tool, every_turn)
     gain = penalised(apply(diminished, plain, rate=diminish) if diminish > 0 else plain, False, penalty)
     answer = penalised(at_answer(), True, penalty)

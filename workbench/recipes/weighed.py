@@ -18,9 +18,12 @@ from workbench.credit import (
     average,
     chain,
     clip,
+    forget,
+    last,
     minmax,
     mix,
     multiply,
+    place,
     read,
     scale,
     spread,
@@ -28,10 +31,11 @@ from workbench.credit import (
     total,
     zscore,
 )
-from workbench.credit.rules import one_of
+from workbench.credit.rules import in_range, one_of
 from workbench.losses import token_mean
 from workbench.objective import clipped
 from workbench.recipes.base import Recipe
+from workbench.segments import seg_mean
 
 Evidence = Literal["mean", "sum"]
 
@@ -131,14 +135,41 @@ def turn_evidence(form: Evidence) -> Chain:
     return chain(answer_log_ratio(), (average if form == "mean" else total)("turn"))
 
 
-def tilted_weight(form: Evidence, beta: float, width: float) -> Chain:
-    """Weight of a turn: clip(exp(beta sign(A) e), 1 - width, 1 + width)."""
+def _one(batch: Batch, x: Credit) -> Tensor:
+    return torch.ones_like(x.values)
+
+
+def over_mean(batch: Batch, weight: Credit) -> Tensor:
+    """w / (mean w of the known turns of the rollout); that of an only turn is 1."""
+    owner = batch.up(weight.level, "trajectory")
+    mean = seg_mean(weight.values, owner, batch.count("trajectory"), weight.known)[owner]
+    return weight.values / torch.where(mean == 0, 1.0, mean)
+
+
+def tilted_weight(form: Evidence, beta: float, width: float, answer: bool = True, balanced: bool = False) -> Node:
+    """Weight of a turn: clip(exp(beta sign(A) e), 1 - width, 1 + width).
+
+    Args:
+        form, beta, width: as in `pbsd`.
+        answer: False gives the last turn the weight 1.
+        balanced: then divided by their mean over the rollout.
+    """
     here = chain(_outcome(), spread("turn"))
-    return chain(apply(tilt, here, turn_evidence(form), beta=beta), clip(1 - width, 1 + width))
+    weight: Node = chain(apply(tilt, here, turn_evidence(form), beta=beta), clip(1 - width, 1 + width))
+    if not answer:
+        end = chain(apply(_one, _outcome()), place("turn", "unknown"))
+        weight = mix(chain(weight, forget(last())), end, unknown="skip")
+    return apply(over_mean, weight) if balanced else weight
 
 
 def pbsd(
-    beta: float = 1.0, width: float = 0.2, mixed: float = 1.0, evidence: Evidence = "mean", low: float = 0.2
+    beta: float = 1.0,
+    width: float = 0.2,
+    mixed: float = 1.0,
+    evidence: Evidence = "mean",
+    low: float = 0.2,
+    answer: bool = True,
+    balanced: bool = False,
 ) -> Recipe:
     """Weigh the turns of a rollout by how much likelier the policy finds them when it is told the answer.
 
@@ -147,20 +178,24 @@ def pbsd(
 
     Args:
         beta: how much the evidence counts.
-        width: the weight stays in [1 - width, 1 + width]; 0.5 goes with evidence="sum".
-        mixed: lambda, share of the weight; 0 is GRPO.
+        width: the weight stays in [1 - width, 1 + width], width in [0, 1]; 0.5 goes with evidence="sum".
+        mixed: lambda, share of the weight, in [0, 1]; 0 is GRPO.
         evidence: "mean" over the tokens of a turn or their "sum", which grows with its length.
         low: clip half-width of the loss.
+        answer: does the evidence weigh the last turn, too? It quotes the answer, so who knows the answer likes it.
+        balanced: divide the weights of a rollout by their mean (then they may leave the clip).
 
     Needs: outcome, logprob_informed, logprob_plain (evidence: the same policy scores the tokens twice, once told the
         answer).
     Holds: the sign of the outcome's credit never flips; equal outcomes give 0. The answer turn quotes the answer, so it
-        is always supported.
+        is always supported, unless `answer=False`.
     Source: arXiv:2606.09348, abstract. Reconstruction: that evidence of turns reweighs the outcome is the paper's; the
-        map from evidence to weight, its width and the mean are ours. No code is public.
+        map from evidence to weight, its width, the mean and both switches are ours. No code is public.
     """
     one_of("pbsd", "evidence", evidence, Evidence)
+    in_range("pbsd", "width", width, 0.0, 1.0)
+    in_range("pbsd", "mixed", mixed, 0.0, 1.0)
     here = chain(_outcome(), spread("turn"))
-    weighed = multiply(here, tilted_weight(evidence, beta, width))
+    weighed = multiply(here, tilted_weight(evidence, beta, width, answer, balanced))
     credit = chain(mix(here, weighed, weights=(1 - mixed, mixed)), spread("token"))
     return Recipe("pbsd", credit, clipped(low, aggregate=token_mean))
