@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from workbench import recipes
 from workbench.envs.chain import Chain
 from workbench.evidence import Cache, Meter, collect, for_recipe
 from workbench.evidence.ablation import ObservationDrop, ReplayDrop, without
+from workbench.evidence.base import run_sync
 from workbench.evidence.coalitions import (
     ShapleyTurns,
     every_set,
@@ -23,12 +25,12 @@ from workbench.evidence.coalitions import (
     sets_of,
     some_orders,
 )
-from workbench.evidence.predicted import ReturnPredictor, fit, hashed_words
+from workbench.evidence.predicted import ReturnPredictor, fit, folds_of, hashed_words
 from workbench.policy import load
 from workbench.policy.base import Policy, Settings
 from workbench.rollout import play
 from workbench.rollouts import Rollouts
-from workbench.trajectory import Message, Part, RecordError, Turn
+from workbench.trajectory import Message, Part, RecordError, Trajectory, Turn
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +228,83 @@ def test_a_predictor_that_was_fitted_stays_and_one_without_outcomes_is_refused(r
     unknown = Rollouts(tuple(replace(t, outcome=None) for t in rollouts))
     with pytest.raises(RecordError, match="no rollout with turns has a known outcome"):
         collect(unknown, [ReturnPredictor()], cache=Cache())
+
+
+def keys(questions: int, size: int = 2) -> Rollouts:
+    """Stories of four turns: the outcome is 1 if the word "key" was found, at whichever turn."""
+    draw, made = random.Random(0), []
+    for q in range(questions):
+        for i in range(size):
+            said = [draw.choice(["red", "blue", "green"]) for _ in range(4)]
+            place = draw.choice([None, 0, 1, 2, 3])
+            if place is not None:
+                said[place] = "key"
+            turns = [Turn(Message(f"{q}.{i}.{k}", "assistant", (Part("text", word),))) for k, word in enumerate(said)]
+            made.append(Trajectory(f"{q}/{i}", f"q{q}", turns=tuple(turns), outcome=float(place is not None)))
+    return Rollouts(tuple(made))
+
+
+def with_outcomes(rollouts: Rollouts, group: str, outcome: float | None) -> Rollouts:
+    return Rollouts(tuple(replace(t, outcome=outcome) if t.group == group else t for t in rollouts))
+
+
+def test_folds_cut_no_question_in_two_and_are_of_equal_size() -> None:
+    rollouts = keys(11)
+    folds = folds_of(rollouts, 4, 0)
+    assert set(folds) == {f"q{q}" for q in range(11)}
+    assert sorted(Counter(folds.values()).values()) == [2, 3, 3, 3]
+    backwards = Rollouts(tuple(reversed(sorted(rollouts, key=lambda t: (t.group, -int(t.id[-1]))))))
+    assert folds_of(backwards, 4, 0) == folds != folds_of(rollouts, 4, 1)
+    assert folds_of(with_outcomes(rollouts, "q3", 0.5), 4, 0) == folds  # who is left out does not hang on how it ended
+    twin = Rollouts((*rollouts, *(replace(t, id=f"again/{t.id}", group="twin") for t in rollouts if t.group == "q5")))
+    found = folds_of(twin, 11, 0)
+    assert found["twin"] == found["q5"]  # else the network that credits the one would know the other
+
+
+def test_a_cross_fitted_prediction_does_not_know_the_outcomes_of_its_question() -> None:
+    rollouts = keys(8)
+    other = with_outcomes(rollouts, "q3", 1.0 - (rollouts["3/0"].outcome or 0.0))
+    for folds, the_same in ((4, True), (0, False)):
+        both = [collect(r, [ReturnPredictor(steps=20, folds=folds)], cache=Cache()).batch() for r in (rollouts, other)]
+        own = both[0].turn_trajectory // 2 == 3
+        one, two = (b["return_pred"].values for b in both)
+        assert torch.equal(one[own], two[own]) is the_same
+        assert not torch.equal(one[~own], two[~own])  # the others' do
+    assert both[0]["return_pred"].provenance.sees == ("group", "future") and ReturnPredictor(folds=2).sees == ()
+
+
+def test_cross_fitted_it_finds_the_turn_that_decides_in_stories_it_was_not_fitted_to() -> None:
+    rollouts = keys(24)
+    batch = collect(rollouts, [ReturnPredictor(folds=3)], cache=Cache()).batch()
+    credit = recipes.rudder(residual=False).credit(batch, to="turn").values.reshape(-1, 4)
+    places = [[turn.action.text for turn in t.turns] for t in rollouts]
+    hits = [int(c.argmax()) == said.index("key") for c, said in zip(credit, places, strict=True) if "key" in said]
+    assert len(hits) > 30 and sum(hits) / len(hits) > 0.9
+
+
+def test_folds_that_cannot_be_are_refused() -> None:
+    rollouts = keys(3)
+    with pytest.raises(RecordError, match=r"folds=4 needs as many questions with a known outcome, got 3 \(of 3 groups"):
+        collect(rollouts, [ReturnPredictor(folds=4)], cache=Cache())
+    with pytest.raises(RecordError, match="folds=3 .* got 2"):  # one that teaches nothing cannot be left out alone
+        collect(with_outcomes(rollouts, "q1", None), [ReturnPredictor(folds=3)], cache=Cache())
+    with pytest.raises(RecordError, match="got 1 .* take fewer folds"):
+        collect(keys(1), [ReturnPredictor(folds=2)], cache=Cache())
+    for folds in (1, -2):
+        with pytest.raises(ValueError, match="expected folds of 0"):
+            ReturnPredictor(folds=folds)
+    with pytest.raises(ValueError, match="expected no folds"):
+        ReturnPredictor(folds=2).fit(rollouts)
+    with pytest.raises(ValueError, match="not fitted for group 'q0'"):
+        run_sync(ReturnPredictor(folds=2).compute(rollouts.groups[0], Meter()))
+
+
+def test_a_question_without_outcomes_is_predicted_by_what_the_others_taught() -> None:
+    rollouts = with_outcomes(keys(6), "q2", None)
+    batch = collect(rollouts, [ReturnPredictor(steps=5, folds=3)], cache=Cache()).batch()
+    assert bool(batch["return_pred"].known.all()) and len(batch["return_pred"].provenance.model) == 16
+    credit = recipes.rudder().credit(batch, to="turn")
+    assert bool(credit.known.all())
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,15 @@ def key(provider: Evidence, group: Group) -> str:
             [t.parent and [own.get(t.parent[0], t.parent[0]), t.parent[1]], content(t, provider.reads)] for t in group
         ],
     }
+    return digest(told)
+
+
+def digest(told: Any) -> str:
+    """Hash plain JSON (mappings of any kind in it).
+
+    Raises:
+        TypeError: there is something else in it, whose text may hold a memory address.
+    """
     text = json.dumps(told, sort_keys=True, default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -132,6 +132,7 @@ class CallMatch(Provider):
     provides: ClassVar[Mapping[str, str]] = {"call_match": "trajectory"}
     sees: ClassVar[tuple[Sees, ...]] = ("gold",)
     reads: ClassVar[tuple[Reads, ...]] = ("messages", "gold")
+    version: ClassVar[int] = 2  # calls beside an answer count
 
     def check(self, rollouts: Rollouts) -> None:
         """Refuse gold traces that do not fit the tools."""
