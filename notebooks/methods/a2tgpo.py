@@ -16,8 +16,11 @@
 # **Information gain, as in [IGPO](igpo.ipynb), but a turn is compared only with the same turn of the other rollouts;
 # sums are divided by the root of their length; and useful turns may move the policy further than others.**
 #
-# Early turns gain more than late ones, whoever takes them. In one pool an early turn is praised for being early.
-# Compared at the same turn, it is not.
+# Early turns often gain more than late ones, whoever takes them. In one pool an early turn is then praised for being
+# early (section 4 counts it). Compared at the same turn, it is not.
+#
+# **Use it when** short answers can be probed for, and rollouts of a question run alike. It costs at most a call
+# of the policy a turn. **Not when** siblings stand in different places at the same turn (section 5).
 
 # %% tags=["parameters"]
 SEED = 5
@@ -33,7 +36,7 @@ from workbench.policy import Settings
 from workbench.recipes import a2tgpo, a2tgpo_released, igpo
 from workbench.recipes.gold import igpo_z, information_gain
 from workbench.rollout import play
-from workbench.teach import method_curves, predict
+from workbench.teach import method_curves, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import a2tgpo as check
 from workbench.view import CreditMap, Ribbons
@@ -64,7 +67,9 @@ page.facts(paper, released, policy=player)
 # $$c_t = 1 + \beta\,(2 \sigma(\hat g_t) - 1), \qquad
 # s_t \in [\,1 - c_t\,\epsilon_{low},\; 1 + c_t\,\epsilon_{high}\,]$$
 #
-# In the drawing, the stream `clip_scale` is $c_t$.
+# $\gamma$ is 1 here and $\beta$ 0.3; $\sigma$ is the logistic function, so that $c_t$ lies between $1 - \beta$ and
+# $1 + \beta$; $\epsilon_{low}$ and $\epsilon_{high}$ are 0.003 and 0.004. In the drawing, the stream `clip_scale` is
+# $c_t$.
 
 # %%
 paper
@@ -206,6 +211,12 @@ page.markdown(f"{turns_with_tokens} turns become **{segments}** segments with on
 
 # %%
 method_curves.beside_grpo(["a2tgpo"])
+
+# %% [markdown]
+# Why? What it changes in GRPO's credit, on the rollouts of section 4, before any training:
+
+# %%
+method_why.seen_from_grpo(rollouts, paper)
 
 # %% [markdown]
 # Live, from the same warm start:

@@ -18,6 +18,9 @@
 #
 # No judge, no reference, no probe: the only evidence is the entropy of the policy's own distributions. Sure and wrong
 # is blamed most, which makes the policy explore where it was stuck.
+#
+# **Use it when** there is nothing but outcomes, and one more pass over the policy's own tokens is cheap. **Not when**
+# most questions are always or never solved: a weight times 0 is 0.
 
 # %% tags=["parameters"]
 SEED = 5
@@ -34,7 +37,7 @@ from workbench.policy import Settings
 from workbench.recipes import aem, dapo, grpo, rloo
 from workbench.recipes.weighed import turn_entropy
 from workbench.rollout import play
-from workbench.teach import method_curves, predict
+from workbench.teach import method_curves, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import aem as check
 from workbench.train.tally import kinds
@@ -58,7 +61,8 @@ page.facts(paper, policy=player)
 # $$h_t = \frac{H_t - \min H}{\max H - \min H}, \qquad
 # \alpha_t = \frac{e^{-\lambda h_t}}{\text{mean}\; e^{-\lambda h}}, \qquad A_t = \alpha_t\, A^{GRPO}_i$$
 #
-# Where $\max H - \min H < 0.1$, every weight is 1. The mean weight is 1 over turns, so the update stays as large.
+# $A^{GRPO}_i$ is the advantage of the rollout that the turn belongs to, and $\lambda$ is 1. Where
+# $\max H - \min H < 0.1$, every weight is 1. The mean weight is 1 over turns, so the update stays as large.
 
 # %%
 paper
@@ -185,6 +189,12 @@ page.side_by_side(batch, paper, *hosted, trajectory=batch.trajectories.index(sol
 
 # %%
 method_curves.beside_grpo(["aem"])
+
+# %% [markdown]
+# Why? What it changes in GRPO's credit, on the rollouts of section 4, before any training:
+
+# %%
+method_why.seen_from_grpo(rollouts, paper)
 
 # %% [markdown]
 # Live, from the same warm start:

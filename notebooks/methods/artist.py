@@ -18,7 +18,10 @@
 #
 # When to call a tool is to be learned from the outcome alone; the two small terms keep the calls well formed until
 # answers come. Nothing is decided per turn. *Agentic Reasoning and Tool Integration for LLMs via Reinforcement
-# Learning*, 2025. Before this one: [GRPO](grpo.ipynb). What is said here of numbers is computed here.
+# Learning*, 2025. Before this one: [GRPO](grpo.ipynb).
+#
+# **Use it when** answers can be checked and a call that fails says so. It costs no model. **Not when** a call that
+# works is easy to make and useless: it is paid, too (section 5).
 
 # %% tags=["parameters"]
 SEED = 3
@@ -31,7 +34,7 @@ from workbench.policy import Settings
 from workbench.recipes import artist, artist_calls, grpo
 from workbench.recipes.artist import answer_reward
 from workbench.rollout import play
-from workbench.teach import method_curves, predict
+from workbench.teach import method_curves, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import artist as check
 from workbench.view import CreditMap, Ribbons
@@ -107,11 +110,12 @@ worth = answer_reward(2.0)(None, batch).tolist()
 by_artist, by_grpo = (page.turns(recipe, batch) for recipe in (paper, plain))
 known = {name: batch[name].values.tolist() for name in ("tool_success", "format_score")}
 has_calls = batch["tool_success"].known.tolist()
+asked = {t.id: "" if n else t.prompt[-1].text for g in rollouts.groups for n, t in enumerate(g)}  # once a request
 page.table(
     ["request", "what it wrote", "right", "form", "calls that worked", "R", "credit"],
     [
         [
-            t.group,
+            asked[t.id],
             " / ".join(turn.action.text or "(nothing)" for turn in t.turns),
             t.outcome,
             known["format_score"][i],
@@ -234,7 +238,13 @@ page.side_by_side(batch, paper, calling, plain, trajectory=apart)
 # ## 7. How it learned
 
 # %%
-method_curves.beside_grpo(["artist"])
+method_curves.beside_grpo(["artist", "artist_calls"])
+
+# %% [markdown]
+# Why? What it changes in GRPO's credit, on the rollouts of section 4, before any training:
+
+# %%
+method_why.seen_from_grpo(rollouts, paper)
 
 # %% [markdown]
 # Live, from the same start:

@@ -19,6 +19,9 @@
 # PPO over tokens lets an outcome fade on its way through thousands of tokens; PPO over turns gives all tokens of a turn
 # one number. Here the outcome crosses turns in a few large steps, and tokens still differ. From RAGEN's code (2025);
 # VAGEN's paper (2025) builds on it. Before this one: [PPO over turns](ppo_turn.ipynb) and [PPO over tokens](ppo.ipynb).
+#
+# **Use it when** a value head is trained anyway, and rollouts have many long turns. It costs no call beyond the head's.
+# **Not when** the head knows little, as a fresh one does, or all four numbers are 1 (section 5).
 
 # %% tags=["parameters"]
 SEED = 5
@@ -31,7 +34,7 @@ from workbench import envs, policy
 from workbench.policy import Settings
 from workbench.recipes import bilevel_gae, grpo, ppo, ppo_turn
 from workbench.rollout import play
-from workbench.teach import critics, method_curves, predict
+from workbench.teach import critics, method_curves, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import bilevel_gae as check
 from workbench.train.plan import Plan, start
@@ -105,8 +108,8 @@ display(page.agrees([[sum(row) / 2 for row in credit]], recipe, small))  # what 
 inner.reveal("yes" if abs(credit[0][0] - 0.5) < 1e-6 else "no")
 
 # %% [markdown]
-# At $\lambda = 1$ inside the turn it would be: target minus guess. At 0.5 half of what the second token found out is
-# its own.
+# At $\lambda = 1$ inside the turn it would be: target minus guess. At 0.5 the first token keeps its own step, to the
+# guess before the second token, and half of what came after.
 #
 # ## 4. On real rollouts
 #
@@ -255,10 +258,17 @@ page.table(
 #
 # ## 7. How it learned
 #
-# In stored runs all four numbers are 1.
+# In stored runs all four numbers are 1: what learned there is PPO over tokens (section 5, first table), and they say
+# nothing of two levels.
 
 # %%
 method_curves.beside_grpo(["bilevel_gae"])
+
+# %% [markdown]
+# Why? What it changes in GRPO's credit, on the rollouts of section 4, before any training:
+
+# %%
+method_why.seen_from_grpo(rollouts, paper)
 
 # %% [markdown]
 # Live, from the same warm start, with a fresh head:

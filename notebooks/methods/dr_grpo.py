@@ -15,6 +15,9 @@
 #
 # **GRPO divides the advantage by the spread of the question, and the loss by the length of the rollout. Both bias
 # what is learned. Leave both out.**
+#
+# **Use it when** wrong answers grow longer and longer. It costs nothing. **Not when** the constant is left to the
+# trainer: then the longest rollout sets the size of the step (section 5).
 
 # %% tags=["parameters"]
 SEED = 5
@@ -26,7 +29,7 @@ from workbench import envs, policy
 from workbench.policy import Settings
 from workbench.recipes import dr_grpo, dr_grpo_released, grpo
 from workbench.rollout import play
-from workbench.teach import method_curves, predict
+from workbench.teach import method_curves, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import dr_grpo as check
 from workbench.view import CreditMap, Ribbons
@@ -47,6 +50,7 @@ page.facts(paper, released, policy=player)
 #
 # $$A_i = R_i - \bar R, \qquad \text{loss} = \frac{1}{C} \sum_i \sum_t \ell_{i,t}, \qquad C \text{ a constant}$$
 #
+# $R_i$ is the outcome of rollout $i$, $\bar R$ the mean over its question, $\ell_{i,t}$ the clipped loss of token $t$.
 # Nothing is divided by a spread, and nothing by a length.
 
 # %%
@@ -113,10 +117,12 @@ page.promises(paper, batch)
 rows = []
 for longest in (40, 400):
     sizes = [10, 10, longest]
-    rows.append([longest, f"{mine[0] / 64:+.5f}", f"{mine[0] / (3 * max(sizes)):+.5f}"])
+    rows.append([longest, f"{mine[0] / 64:+.5f}", f"{mine[0] / max(sizes):+.5f}"])
 page.table(["tokens of the longest rollout", "weight of a token of rollout 0, constant 64", "padded width"], rows)
 
 # %% [markdown]
+# Ten times the padding is a tenth of the step, for the same rollout.
+#
 # **It cannot see turns** and gets nothing from a collapsed question, as GRPO.
 #
 # ## 6. The paper and its code
@@ -133,6 +139,12 @@ page.side_by_side(lone, paper, released, trajectory=2)
 
 # %%
 method_curves.beside_grpo(["dr_grpo"])
+
+# %% [markdown]
+# Why? What it changes in GRPO's credit, on the rollouts of section 4, before any training:
+
+# %%
+method_why.seen_from_grpo(rollouts, paper)
 
 # %% [markdown]
 # Live, from the same warm start, with the number of tokens of a batch as the constant's order of size:

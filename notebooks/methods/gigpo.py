@@ -18,6 +18,9 @@
 #
 # Turn credit that costs no model call: the group is already there, one only has to notice that two rollouts stood in
 # the same place and went on differently.
+#
+# **Use it when** states repeat word for word, as in games, households and shops. It costs nothing. **Not when**
+# observations are free text: then every state is new, and this is GRPO (section 5).
 
 # %% tags=["parameters"]
 SEED = 5
@@ -32,7 +35,7 @@ from workbench import envs, policy
 from workbench.policy import Settings
 from workbench.recipes import gigpo, gigpo_released, grpo, grpo_released
 from workbench.rollout import play
-from workbench.teach import method_curves, predict
+from workbench.teach import method_curves, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import gigpo as check
 from workbench.view import CreditMap, Ribbons
@@ -162,6 +165,12 @@ page.side_by_side(batch, gigpo(reward=None, norm="mean"), released, trajectory=p
 
 # %%
 method_curves.beside_grpo(["gigpo"])
+
+# %% [markdown]
+# Why? What it changes in GRPO's credit, on the rollouts of section 4, before any training:
+
+# %%
+method_why.seen_from_grpo(rollouts, paper)
 
 # %% [markdown]
 # Live, from the same warm start:

@@ -13,11 +13,14 @@
 # %% [markdown]
 # # GRPO: was this rollout better than its siblings?
 #
-# **Play a question several times. A rollout is praised by how much its outcome is above the mean of the others of that
-# question, in units of their spread. Every token of it gets that one number.**
+# **Play a question several times. A rollout is praised by how much its outcome is above the mean of all rollouts of
+# that question, in units of their spread. Every token of it gets that one number.**
 #
 # It needs nothing but outcomes, and no model beside the policy. All other methods here are measured against it.
 # From the numbers up, with exercises: [tutorial 101](../../tutorials/101_from_one_rollout_to_grpo.ipynb).
+#
+# **Use it when** an answer can be checked and a question played several times. It costs nothing beside, and is the
+# first thing to try. **Not when** nearly all rollouts of a question succeed, or nearly none (section 5).
 
 # %% tags=["parameters"]
 SEED = 5
@@ -55,8 +58,9 @@ page.facts(grpo(), released, policy=player)
 # $$A_i = \frac{R_i - \bar R}{s + \epsilon}, \qquad \bar R = \frac{1}{G} \sum_j R_j, \qquad
 # s = \sqrt{\frac{1}{G-1} \sum_j (R_j - \bar R)^2}$$
 #
-# Every sampled token of the rollout carries $A_i$. The loss clips the ratio of new to old probability, takes the mean
-# over the tokens of a rollout, then over rollouts, and may add a KL term that holds on to a reference policy.
+# $\epsilon$ is tiny and keeps the division defined. Every sampled token of the rollout carries $A_i$. The loss clips
+# the ratio of new to old probability, takes the mean over the tokens of a rollout, then over rollouts, and may add a
+# KL term that holds on to a reference policy.
 #
 # The recipe is a value and draws itself: read the outcome, compare it within the question, copy it to tokens.
 

@@ -19,6 +19,9 @@
 # Like [IGPO](igpo.ipynb), but inside a response: cuts are made at tokens of high entropy, so a piece is a stretch
 # between two decisions. Segments and probe are the paper's; the formulas were not read and no code is public, so
 # **the weight, the normalisation and the loss are our reading**.
+#
+# **Use it when** a response is one long text and its answer can be probed for. It costs a call of the policy a piece.
+# **Not when** the policy is sure of most of what it writes: then a rollout is one piece (section 4).
 
 # %% tags=["parameters"]
 SEED = 5
@@ -36,7 +39,7 @@ from workbench.policy import Settings
 from workbench.recipes import grpo, grpo_vps
 from workbench.recipes.steps import segment_gain
 from workbench.rollout import play
-from workbench.teach import method_curves, predict
+from workbench.teach import method_curves, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import grpo_vps as check
 from workbench.view import CreditMap, Ribbons
@@ -193,6 +196,12 @@ page.side_by_side(batch, paper, replace(grpo_vps(process="pooled"), name="grpo_v
 
 # %%
 method_curves.beside_grpo(["grpo_vps"])
+
+# %% [markdown]
+# Why? What it changes in GRPO's credit, on the rollouts of section 4, before any training:
+
+# %%
+method_why.seen_from_grpo(rollouts, paper)
 
 # %% [markdown]
 # Live, from the same warm start:

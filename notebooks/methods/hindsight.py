@@ -19,6 +19,10 @@
 # With the true probabilities this *is* the advantage, as section 3 shows. Here they are not known: the policy is told
 # the right answer and asked again, and section 5 shows what that costs. *Hindsight Credit Assignment*, 2019. Before
 # this one: [PBSD](pbsd.ipynb), which reads the same two numbers and uses them with more care.
+#
+# **Use it when** what a policy does *where it ended well* can be learned or counted (section 3). Told the answer, it
+# costs two calls of the policy a rollout. **Not when** a small policy is told the answer in its prompt: that is another
+# question (section 5).
 
 # %% tags=["parameters"]
 SEED = 1

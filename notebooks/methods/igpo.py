@@ -21,6 +21,10 @@
 #
 # *Information Gain-based Policy Optimization*, 2025. Before this one: [GRPO](grpo.ipynb). What is said here of numbers
 # is computed here; a stored number comes with the command that made it.
+#
+# **Use it when** the right answer is short and known, and outcomes alone say little because most rollouts fail. It
+# costs at most a call of the policy a turn. **Not when** searches mostly lower the policy's belief: then it pays for
+# giving up (section 5).
 
 # %% tags=["parameters"]
 SEED = 5
@@ -34,7 +38,7 @@ from workbench import envs, evidence, policy, recipes
 from workbench.policy import Settings
 from workbench.recipes import igpo, igpo_released
 from workbench.rollout import play
-from workbench.teach import method_curves, predict
+from workbench.teach import method_curves, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import igpo as check
 from workbench.view import CreditMap, Ribbons
@@ -246,6 +250,12 @@ page.side_by_side(still, igpo(gain="logprob", norm="separate"), released)
 
 # %%
 method_curves.beside_grpo(["igpo", "igpo_separate"], base="grpo")
+
+# %% [markdown]
+# Why? What it changes in GRPO's credit, on the rollouts of section 4, before any training:
+
+# %%
+method_why.seen_from_grpo(rollouts, paper)
 
 # %% [markdown]
 # Live, from the same warm start:

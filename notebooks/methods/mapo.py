@@ -19,6 +19,9 @@
 # The outcome of a long dialogue says nothing of which reply helped; the drop at a turn alone does not pay comfort that
 # makes a later explanation heard. *MAPO: Mixed Advantage Policy Optimization*, 2026, called MICA since its third
 # version. Before this one: [GRPO](grpo.ipynb), [A²TGPO](a2tgpo.ipynb). What is said here of numbers is computed here.
+#
+# **Use it when** a judge or the world can say after every turn how far there is still to go. It costs a call of the
+# judge a turn. **Not when** the judge errs by more than turns differ (section 5).
 
 # %% tags=["parameters"]
 SEED = 3
@@ -285,6 +288,10 @@ page.side_by_side(
 
 # %%
 method_curves.beside_grpo(["mapo"])
+
+# %% [markdown]
+# What the two know is not the same. MAPO reads the user's true distance after every turn, which only a scripted user
+# tells; GRPO sees how the dialogue ended. Section 5 says what is left of it under a judge who errs.
 
 # %% [markdown]
 # Live, from the same start:

@@ -17,6 +17,9 @@
 # rollouts, and compare turns at the same place.**
 #
 # It needs a reference: which calls solve the task. Then it needs no model at all to say which turn was useful.
+#
+# **Use it when** a reference trace is known and there is hardly another way to the goal. It costs no model. **Not
+# when** tasks can be solved in many ways: all but one earn nothing (section 5).
 
 # %% tags=["parameters"]
 SEED = 5
@@ -31,7 +34,7 @@ from workbench.evidence import matching
 from workbench.policy import Settings
 from workbench.recipes import grpo, matchtir, matchtir_released
 from workbench.rollout import play
-from workbench.teach import method_curves, predict
+from workbench.teach import method_curves, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import matchtir as check
 from workbench.view import CreditMap, Ribbons
@@ -118,9 +121,19 @@ rewards = page.rows_of(Credit(column.values, "turn", column.known), batch)
 partly = max(range(len(rollouts)), key=lambda i: len({*rewards[i]}))
 Ribbons(rollouts, rollouts[partly].id, paper)
 
+# %%
+mates = [i for i, t in enumerate(rollouts) if t.group == rollouts[partly].group]
+others = ", ".join(f"{sum(rewards[i]):.2f}" for i in mates if i != partly)
+credit = page.turns(paper, batch)[partly]
+idle = [c for r, c in zip(rewards[partly], credit, strict=True) if r == 0.0]
+page.markdown(
+    f"Outcomes of this question: {', '.join(f'{rollouts[i].outcome:g}' for i in mates)}. The turns of this rollout "
+    f"earned {sum(rewards[partly]):.2f} together, those of its siblings {others}. {len(idle)} of its turns earned "
+    f"nothing, and **{sum(c > 0 for c in idle)} of these are praised**: the sum of the rollout counts for all of them."
+)
+
 # %% [markdown]
-# All four rollouts of this question failed, so GRPO has nothing to say. This one made the first gold call and answered
-# half right; its siblings did worse. It is praised at every turn, useless ones too, because its sum counts for all.
+# Beside GRPO, which has nothing to say where all outcomes are equal:
 
 # %%
 CreditMap(rollouts, rollouts[partly].id, [grpo(kl=0.0), paper])
@@ -164,8 +177,27 @@ page.table(["rollout", "credit by turn"], [[i, page.line(row)] for i, row in enu
 # %% [markdown]
 # Turns 2 to 5 of rollout 0 are praised more the nearer they are to the end, although nobody was compared.
 #
-# **Another way to the answer earns nothing.** The reference knows one way. A call that solves the task differently has
-# reward 0.
+# **Another way to the answer earns nothing.** The reference knows one way. Built to show it: both rollouts are right,
+# the first by the two searches of the reference, the second by one call of another tool.
+
+# %%
+trace = [matching.GoldCall("search", {"of": "tree"}), matching.GoldCall("search", {"of": "bird"})]
+ways = {
+    "two searches": [matching.GoldCall("search", {"of": "tree"}), matching.GoldCall("search", {"of": "bird"})],
+    "one lookup": [matching.GoldCall("lookup", {"path": "tree.bird"})],
+}
+paid = []
+for calls in ways.values():
+    alike = torch.tensor([[matching.similarity(p, g) for g in trace] for p in calls])
+    paid.append([*matching.call_rewards(alike, "greedy"), 1.0])  # the answer is right: F1 is 1
+both = page.turns(paper, page.hand(["q"] * 2, {"match_turn_reward": paid}))
+page.table(
+    ["rollout", "rewards of its turns", "credit by turn"],
+    [[way, page.line(r), page.line(c)] for way, r, c in zip(ways, paid, both, strict=True)],
+)
+
+# %% [markdown]
+# The shorter way is blamed for being another.
 #
 # ## 6. The paper and its code
 #
@@ -179,6 +211,12 @@ page.side_by_side(batch, paper, released, trajectory=partly)
 
 # %%
 method_curves.beside_grpo(["matchtir"])
+
+# %% [markdown]
+# Why? What it changes in GRPO's credit, on the rollouts of section 4, before any training:
+
+# %%
+method_why.seen_from_grpo(rollouts, paper)
 
 # %% [markdown]
 # Live, from the same warm start:

@@ -18,6 +18,9 @@
 #
 # A limit in training is a matter of cost. Blame what it cuts off, and the policy learns to answer early; then it can
 # never use more turns than it was trained with.
+#
+# **Use it when** rollouts are cut off by a limit that was set to save time. It costs nothing. **Not when** what is cut
+# off repeats itself: it goes unpunished (section 5).
 
 # %% tags=["parameters"]
 SEED = 5
@@ -30,7 +33,7 @@ from workbench import envs, policy
 from workbench.policy import Settings
 from workbench.recipes import grpo, mini_o3, mini_o3_released
 from workbench.rollout import play
-from workbench.teach import method_curves, predict
+from workbench.teach import method_curves, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import mini_o3 as check
 from workbench.view import CreditMap, Ribbons
@@ -54,7 +57,8 @@ page.facts(paper, released, policy=player)
 # $$A_i = M_i\,\frac{R_i - \bar R}{s + \epsilon}, \qquad
 # \text{loss} = \frac{\sum_i M_i\, \overline{\ell_i}}{\sum_i M_i}$$
 #
-# Mean and spread are over **all** rollouts of the question, those cut off included.
+# $\bar R$ and $s$, mean and spread, are over **all** rollouts of the question, those cut off included;
+# $\overline{\ell_i}$ is the mean loss of the tokens of rollout $i$.
 
 # %%
 paper
@@ -173,6 +177,12 @@ page.table(["", "right, 10 tokens", "wrong, 40 tokens", "cut off", "cut off"], r
 
 # %%
 method_curves.beside_grpo(["mini_o3"])
+
+# %% [markdown]
+# Why? What it changes in GRPO's credit, on the rollouts of section 4, before any training:
+
+# %%
+method_why.seen_from_grpo(rollouts, paper)
 
 # %% [markdown]
 # Live, from the same warm start:
