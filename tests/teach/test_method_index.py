@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from workbench.credit import Credit, chain, read, spread
 from workbench.objective import clipped
 from workbench.recipes import Recipe
 from workbench.teach import method_index as index
+from workbench.teach import method_page as page
 
 
 def credit(values):
@@ -49,8 +51,16 @@ def test_a_method_of_columns_that_nobody_placed_stands_where_its_evidence_comes_
 
 def test_every_method_is_asked_once():
     text = index.questions().data
-    names = ", ".join(line.split("|")[2].strip() for line in text.splitlines()[2:])
-    assert sorted(names) == sorted(", ".join(row.name for row in catalogue.ALL if row.recipes))
+    cells = ", ".join(line.split("|")[2].strip() for line in text.splitlines()[2:])
+    names = re.findall(r"\[(.*?)\]\(methods/\w+\.ipynb\)", cells)
+    assert sorted(names) == sorted(row.name for row in catalogue.ALL if row.recipes)
+
+
+def test_columns_of_numbers_stand_to_the_right():
+    rows = [["**+0.1**", "0.53 ± 0.09", "16", "4 of 5"], ["0", "± 0.1", "with the one above", "no"]]
+    assert (
+        page.table(["mean", "interval", "calls", "found"], rows).data.splitlines()[1] == "| ---: | ---: | ---: | --- |"
+    )
 
 
 def test_pairs_that_agree_least_name_nobody_too_often():
@@ -61,6 +71,6 @@ def test_pairs_that_agree_least_name_nobody_too_often():
 
 
 def test_the_matrix_shows_names_as_text():
-    page = index.matrix(CREDITS).data
-    assert "<b>" not in page and page.count("&lt;b&gt;") == 2
-    assert page.count("<td style") == 16 and "−1<" in page
+    shown = index.matrix(CREDITS).data
+    assert "<b>" not in shown and shown.count("&lt;b&gt;") == 2
+    assert shown.count("<td style") == 16 and "−1<" in shown

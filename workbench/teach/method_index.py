@@ -112,7 +112,7 @@ def questions() -> Any:
     rows = {row.recipes[0]: row for row in catalogue.ALL if row.recipes}
     asked: dict[str, list[str]] = {question: [] for question in ANSWERS}
     for name, recipe in every().items():
-        asked.setdefault(question_of(rows[name], recipe), []).append(rows[name].name)
+        asked.setdefault(question_of(rows[name], recipe), []).append(_link(rows[name]))
     return table(["the question", "methods"], [[q, ", ".join(names)] for q, names in asked.items() if names])
 
 

@@ -58,12 +58,15 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Any:
     return markdown("\n".join("| " + " | ".join(line) + " |" for line in (cells[0], sides, *cells[1:])))
 
 
-NUMBER = re.compile(r"[+\-±]?\d[\d.,]*(e[+-]?\d+)?%?")
+NUMBER = re.compile(r"(\*\*)?[+\-±]? ?\d[\d.,]*(e[+-]?\d+)?%?( ± \d[\d.]*)?(\*\*)?")
+SAME = "with the one above"
+NONE = ("", "?", "-", SAME)
+"""What stands in a column of numbers where there is none."""
 
 
 def _numbers(column: Sequence[str]) -> bool:
     """Are there numbers in a column, and nothing else but what stands for none?"""
-    said = [cell for cell in column if cell not in ("", "?", "-")]
+    said = [cell for cell in column if cell not in NONE]
     return bool(said) and all(NUMBER.fullmatch(cell) for cell in said)
 
 
@@ -290,11 +293,7 @@ def cost(rollouts: Rollouts, recipe: Recipe) -> Any:
             continue
         p = column.provenance
         once = (p.provider, p.calls, p.tokens)
-        calls = (
-            ["with the one above", "", ""]
-            if once in seen and p.calls
-            else [p.calls, f"{p.calls / turns:.2f}", p.tokens]
-        )
+        calls = [SAME, "", ""] if once in seen and p.calls else [p.calls, f"{p.calls / turns:.2f}", p.tokens]
         seen.add(once)
         known = f"{int(column.known.sum())} of {len(column.known)} {LEVELS.get(column.level, column.level)}s"
         lines.append([f"`{name}`", p.provider, known, *calls])
