@@ -17,7 +17,7 @@
 # what it was unsure of gets less.**
 #
 # No judge, no reference, no probe: the only evidence is the entropy of the policy's own distributions. Sure and wrong
-# is blamed most, which makes the policy explore where it was stuck.
+# is blamed most; that is meant to make the policy explore where it is stuck.
 #
 # **Use it when** there is nothing but outcomes, and one more pass over the policy's own tokens is cheap. **Not when**
 # most questions are always or never solved: a weight times 0 is 0.

@@ -79,8 +79,8 @@ token = [abs(a) / n for a, n in zip(mine, tokens, strict=True)]
 longer.reveal("less" if token[2] < token[1] else "more")
 
 # %% [markdown]
-# In GRPO a long wrong rollout gets off lightly, token by token: that is one way in which answers that are wrong grow
-# long. With a constant a wrong token is blamed the same wherever it stands.
+# In GRPO a long wrong rollout gets off lightly, token by token: that, its authors say, is how wrong answers grow long.
+# With a constant a wrong token is blamed the same wherever it stands.
 #
 # ## 4. On real rollouts
 #
