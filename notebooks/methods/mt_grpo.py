@@ -16,9 +16,12 @@
 # **Every tool call has a reward of its own. Compare it with what the other rollouts of the question earned at the same
 # turn, and add that to GRPO's number.**
 #
-# The smallest step from GRPO to turn credit: one more z-score. It needs a reward a call, and that one knows when a call
-# is good. *Reinforcing Multi-Turn Reasoning in LLM Agents via Turn-Level Credit Assignment*, 2025. Before this one:
-# [GRPO](grpo.ipynb).
+# The smallest step from GRPO to turn credit: one more z-score. *Reinforcing Multi-Turn Reasoning in LLM Agents via
+# Turn-Level Credit Assignment*, 2025. Before this one: [GRPO](grpo.ipynb).
+#
+# **Use it when** something can say of every call whether it was good, and a call is good or bad by itself. It costs no
+# call of the policy. **Not when** a call matters for what it makes possible later: it hears of its own reward alone
+# (section 5).
 
 # %% tags=["parameters"]
 SEED = 5
@@ -31,7 +34,7 @@ from workbench.credit import chain, read
 from workbench.policy import Settings
 from workbench.recipes import grpo, matchtir, mt_grpo, mt_grpo_released
 from workbench.rollout import play
-from workbench.teach import method_curves, predict
+from workbench.teach import method_curves, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import mt_grpo as check
 from workbench.view import CreditMap, Ribbons
@@ -50,7 +53,8 @@ page.facts(paper, released, policy=player)
 # %% [markdown]
 # ## 2. The equation
 #
-# Turn $t$ of rollout $i$ made a call that earned $r_{i,t}$; the rollout ended with outcome $R_i$:
+# Turn $t$ of rollout $i$ made a call that earned $r_{i,t}$; the rollout ended with outcome $R_i$; $w$ is a weight, here
+# 1; $z$ subtracts the mean of the peers and divides by their spread:
 #
 # $$A_{i,t} = w\,\underbrace{z_{\,t}(r_{i,t})}_{\text{same turn of the question}} + \;
 # \underbrace{z(R_i)}_{\text{rollouts of the question}}$$
@@ -86,12 +90,15 @@ for row, end in zip(reward, outcome, strict=True):
     mine.append([z(x, at[t]) + z(end, outcome) for t, x in enumerate(row)])
 
 small = page.hand(["q"] * 3, {"turn_reward": reward}, {"outcome": outcome})
+calls = [row[0] for row in reward]
+terms = z(1.0, calls), z(1.0, outcome)
+print(f"Rollout 0, turn 0: 1 among {calls} is {terms[0]:+.3f}, 1 among {outcome} is {terms[1]:+.3f}: {sum(terms):+.3f}")
 display(page.agrees(mine, paper, small))
 good.reveal("+" if mine[1][1] > 0 else "-")
 
 # %% [markdown]
-# Its calls are blamed *less* than its answer, but blamed: the two terms are added, and the outcome outweighs. Only with
-# a larger weight would a good call of a failed rollout be praised.
+# Its calls are blamed *less* than its answer, but blamed: the two terms are added, and the outcome weighs more. With a
+# larger $w$ the good calls of a failed rollout would be praised.
 #
 # ## 4. On real rollouts
 #
@@ -174,8 +181,8 @@ going_on.reveal(gap)
 # %% [markdown]
 # The release compares a rollout without a call by the sum of both rewards, and so does see it. That a baseline a turn
 # number is biased wherever the policy decides when to stop was worked out in
-# [verl's issue 7244](https://github.com/verl-project/verl/issues/7244): it acts like a hidden bonus on going on, as
-# large as minus the mean reward of a call.
+# [verl's issue 7244](https://github.com/verl-project/verl/issues/7244): it acts like a hidden charge on each call,
+# as large as the mean reward of a call; where calls cost, like a hidden bonus.
 #
 # **A call is not credited for what it makes possible.** Rollout 0 looks up a name that is worth nothing by itself, and
 # then finds the answer with it; rollout 1 takes what it gets at once. Beside it, a method that compares what *followed*
@@ -209,10 +216,10 @@ page.table(["rollout", "credit by turn"], [[i, page.line(row)] for i, row in enu
 # - a second estimate, `"cumulative"`, gives the call the z-score of $r + \gamma R$ in the place of a sum of z-scores;
 # - the loss is the mean over all tokens, and the spread has 1e-4 added to it.
 #
-# Its sum over the calls of a rollout, harmless where there is one, pays for making many. More calls, each compared with
-# the same turn, are our extension. Accounts of a later version (its title says
-# *Turn-Level Reward Design*; we could not read it) say that its form for more turns samples a tree of rollouts, and
-# that it turns to PPO for that reason: see [PPO over turns](ppo_turn.ipynb).
+# It sums over the calls of a rollout, which is harmless where there is one, and pays for making many where there are
+# more. To compare each of several calls with the same turn is our extension. Accounts of a later version (its title
+# says *Turn-Level Reward Design*; we could not read it) say that its form for more turns samples a tree of rollouts,
+# and that it turns to PPO for that reason: see [PPO over turns](ppo_turn.ipynb).
 
 # %%
 place = batch.trajectories.index(best.id)
@@ -235,6 +242,12 @@ page.table(
 
 # %%
 method_curves.beside_grpo(["mt_grpo"])
+
+# %% [markdown]
+# Why? What it changes in GRPO's credit, on the rollouts of section 4, before any training:
+
+# %%
+method_why.seen_from_grpo(rollouts, paper)
 
 # %% [markdown]
 # Live, from the same warm start:

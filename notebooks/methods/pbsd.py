@@ -19,6 +19,10 @@
 #
 # By Bayes' rule the log-ratio of a rollout is how much it raised the probability of the answer, and it splits over
 # turns. The map from evidence to weight is **our reconstruction**: no code is public and the full text was not read.
+#
+# **Use it when** right answers are known in training and the policy can read one out of its prompt. It costs two passes
+# over a rollout. **Not when** most questions are failed by all rollouts: it only weighs the outcome, and there is none
+# to weigh.
 
 # %% tags=["parameters"]
 SEED = 5
@@ -37,7 +41,7 @@ from workbench.recipes import grpo, pbsd
 from workbench.recipes.weighed import tilted_weight, turn_evidence
 from workbench.rollout import play
 from workbench.rollouts import Rollouts
-from workbench.teach import method_curves, predict
+from workbench.teach import method_curves, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import pbsd as check
 from workbench.train.tally import kinds
@@ -70,27 +74,35 @@ paper
 # %% [markdown]
 # ## 3. By hand
 #
-# One good and one bad rollout, two turns of one token each.
+# Three rollouts of one question, two turns each; the log-probabilities of every token, twice. (The worked example that
+# the library is tested against.)
 
 # %%
-plain = [[-1.0, -1.0], [-1.0, -1.0]]
-informed = [[-0.5, -1.1], [-1.3, -0.9]]  # with the answer known
-outcome = [1.0, 0.0]
+plain = [[[-0.9, -1.1], [-0.3, -0.5, -0.4]], [[-0.8, -0.7], [-0.6, -0.9]], [[-0.7], [-0.5, -1.0]]]
+informed = [[[-0.5, -1.0], [-0.3, -0.2, -0.4]], [[-1.2, -0.9], [-0.6, -0.5]], [[-0.7], [-0.8, -1.1]]]  # told the answer
+outcome = [1.0, 0.0, 1.0]
 undermines = predict(
     "Rollout 1 is wrong; its first turn became less likely. Is it blamed more or less than its second?", None
 )
 
 # %%
-advantage = [1 / 2**0.5, -1 / 2**0.5]
-mine = []
-for a, p, q in zip(advantage, plain, informed, strict=True):
-    sign = 1 if a > 0 else -1
-    weights = [min(max(math.exp(sign * (y - x)), 0.8), 1.2) for x, y in zip(p, q, strict=True)]  # beta is 1
-    mine.append([a * w for w in weights])
+middle = sum(outcome) / 3
+spread = (sum((r - middle) ** 2 for r in outcome) / 2) ** 0.5  # of a sample
+mine, steps = [[], [], []], []
+for i, r in enumerate(outcome):
+    a = (r - middle) / spread
+    for t, (p, q) in enumerate(zip(plain[i], informed[i], strict=True)):
+        e = (sum(q) - sum(p)) / len(p)
+        tilt = math.exp(e if a > 0 else -e)  # beta is 1
+        mine[i].append(a * min(max(tilt, 0.8), 1.2))
+        steps.append([i, t, page.number(a), page.number(e, 2), f"{tilt:.3f}", f"{min(max(tilt, 0.8), 1.2):.3f}"])
+display(page.table(["rollout", "turn", "A of GRPO", "evidence", "its exponential", "clipped: the weight"], steps))
 
-small = page.hand(["q", "q"], None, {"outcome": outcome}, turns=[2, 2], tokens=[[1, 1], [1, 1]])
+sizes = [[len(turn) for turn in row] for row in plain]
+small = page.hand(["q"] * 3, None, {"outcome": outcome}, turns=[2] * 3, tokens=sizes)
 for name, rows in (("logprob_plain", plain), ("logprob_informed", informed)):
-    small = small.with_column(name, "token", torch.tensor([x for row in rows for x in row], dtype=torch.float64))
+    flat = [x for row in rows for turn in row for x in turn]
+    small = small.with_column(name, "token", torch.tensor(flat, dtype=torch.float64))
 display(page.agrees(mine, paper, small))
 undermines.reveal("more" if abs(mine[1][0]) > abs(mine[1][1]) else "less")
 
@@ -116,8 +128,8 @@ for t, e in zip(rollouts, evidence_of, strict=True):
 page.table(["outcome", "turns", "evidence by turn"], [[*key, e] for key, e in lines.items()])
 
 # %% [markdown]
-# On the question of the currency: told the answer, the model finds the search for the country *just found* likelier,
-# and the one that repeats itself less likely. Nearly everything else becomes a little less likely, too: with the answer
+# On the question of the currency, a model that was told the answer finds the search for the country *just found*
+# likelier, and a repeated search less likely. Nearly everything else becomes a little less likely, too: with the answer
 # in the prompt, why search?
 
 # %%
@@ -145,7 +157,7 @@ print(f"largest gap between the sum over turns and the rollout: {(whole - split)
 # ## 5. Where it fails
 #
 # **A policy that cannot use the answer gives noise.** `tiny` was never shown an answer in its prompt. In its own
-# world its evidence hardly tells a search that helps from one that does not (the oracle knows):
+# world its evidence hardly tells a search that helps from one that does not (the world's oracle knows which do):
 
 # %%
 env = envs.load("facet", items=8, clues=2)
@@ -163,6 +175,27 @@ for word, name in (("search that helps", "useful"), ("search that does not", "us
 page.table(["tiny, kind of turn", "turns", "mean evidence"], rows)
 
 # %% [markdown]
+# **Whoever says the answer is praised, whether it was found or not.** Told the answer, a policy finds nothing likelier
+# than to say it. Built to show it: three ways to go on right behind the question, read by SmolLM2 with and without
+# the hint. The weight is that in a rollout with a good end.
+
+# %%
+asked = "Question: What is the currency of the country whose capital is Philipsburg?"
+codec = player.renderer.codec
+rows = []
+for way in ("Search: currency of Sint Maarten", "Answer: Guilder", "As given, the answer is Guilder."):
+    ids, said = codec.encode(f"{way}\n"), []
+    for lead in (codec.encode(f"{asked}\n"), codec.encode(f"{asked} (The answer is Guilder.)\n")):
+        said += [one.logprobs.mean() for one in player.engine.score([lead + ids], [(len(lead), len(lead + ids))])]
+    e = float(said[1] - said[0])
+    rows.append([way, page.number(e, 2), f"{min(max(math.exp(e), 0.8), 1.2):.2f}"])
+page.table(["goes on with", "evidence", "weight"], rows)
+
+# %% [markdown]
+# A guess that nothing led to, and words that betray the prompt, have the largest weight there is; the search that is
+# needed has the least. In a rollout that ended well the answer turn outweighs the turns that found the answer. (On the
+# stored rollouts above it does not: behind two results, this model is as sure of the answer without being told.)
+#
 # **Length.** With `evidence="sum"` a long turn has more of it, and most weights sit at an end of the clip, where one
 # turn is like another:
 
@@ -198,6 +231,12 @@ page.side_by_side(
 
 # %%
 method_curves.beside_grpo(["pbsd"])
+
+# %% [markdown]
+# Why? What it changes in GRPO's credit, on the rollouts of `tiny` in section 5, before any training:
+
+# %%
+method_why.seen_from_grpo(played, paper)
 
 # %% [markdown]
 # Live, from the same warm start:

@@ -17,7 +17,11 @@
 # own rollout's answer likelier in the eyes of a frozen scorer, the more so the more rollouts agree on it.**
 #
 # [IGPO](igpo.ipynb) asks about the right answer; here no right answer is read, no judge is called, and the policy that
-# is trained is not asked either. *Self-Induced Outcome Potential*, 2026. What is said here of numbers is computed here.
+# is trained is not asked either. *Self-Induced Outcome Potential*, 2026.
+#
+# **Use it when** right answers are not known and most rollouts that agree are right. It costs a call of a frozen scorer
+# a turn, and a comparison of answers. **Not when** the popular answer is often wrong: it is made more popular (section
+# 5).
 
 # %% tags=["parameters"]
 SEED = 5
@@ -29,14 +33,16 @@ from dataclasses import replace
 from IPython.display import display
 
 from workbench import envs, evidence, policy
+from workbench.credit import read
 from workbench.evidence.clusters import cluster_answers
 from workbench.policy import Settings
 from workbench.recipes import grpo, siop, siop_released
 from workbench.recipes.siop import target
 from workbench.rollout import play
-from workbench.teach import method_curves, predict
+from workbench.teach import method_curves, method_told, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import siop as check
+from workbench.train.tally import kinds
 from workbench.view import CreditMap, Ribbons
 
 env = envs.load("chain", hops=2)
@@ -73,51 +79,63 @@ paper
 # %% [markdown]
 # ## 3. By hand
 #
-# Four rollouts of one question: two agree, one does not, one gave no answer. Beliefs are in each rollout's *own*
-# answer.
+# Four rollouts of one question answer Paris, "paris, france", Lyon and nothing. The first two are one cluster, with two
+# ways to say it. A line a turn, the prompt first: the scorer's mean log-probability of each way to say the rollout's
+# *own* answer. (The worked example that the library is tested against.)
 
 # %%
 cluster = [0, 0, 1, None]
-support = [0.6, None, 0.9, 0.3]
-start = [0.10, 0.10, 0.10, None]
-after = [[0.20, 0.60], [0.05, 0.50], [0.30, 0.40], [None, None]]
+support = [0.9, 0.1, 0.8, 0.1]
+logprobs = [
+    [(-2.0, -2.5), (-1.5, -2.2), (-0.8, -1.0), (-0.3, -0.6)],
+    [(-2.0, -2.5), (-2.1, -2.4), (-1.2, -1.0)],
+    [(-3.0,), (-2.0,), (-2.2,)],
+    [],
+]
 silent = predict("What is the credit of the rollout that gave no answer: below 0, 0 or unknown?", None)
 
 # %%
-mass = [2 / 3 * math.exp(0.6), 1 / 3 * math.exp(0.9)]  # who saw nothing is in no mean of support
+belief = [[sum(map(math.exp, ways)) / len(ways) for ways in row] for row in logprobs]
+mass = [2 / 3 * math.exp((0.9 + 0.1) / 2), 1 / 3 * math.exp(0.8)]  # share of the answers, tilted by the mean support
 q = [m / sum(mass) for m in mass]
-print(f"q of the two clusters: {q[0]:.3f}, {q[1]:.3f}")
-
 rewards = []
-for c, before, row in zip(cluster, start, after, strict=True):
-    if c is not None:
-        logs = [math.log(p) for p in (before, *row)]
-        earned = [q[c] * (b - a) for a, b in zip(logs, logs[1:], strict=False)]
-        earned[-1] += (1 - 0.5) * q[c]
-        rewards.append(earned)
-pool = [r for row in rewards for r in row]
-mu = sum(pool) / len(pool)
-sigma = (sum((r - mu) ** 2 for r in pool) / (len(pool) - 1)) ** 0.5  # the spread of a sample
+for c, row in zip(cluster[:3], belief, strict=False):
+    logs = [math.log(p) for p in row]
+    earned = [q[c] * (b - a) for a, b in zip(logs, logs[1:], strict=False)]
+    earned[-1] += (1 - 0.5) * q[c]  # lambda is 0.5
+    rewards.append(earned)
+print(f"q of the two clusters: {q[0]:.3f}, {q[1]:.3f}; rewards: {[page.line(row, 3) for row in rewards]}")
 
-mine = []
-for row in rewards:
-    follows, back = 0.0, []
-    for r in reversed(row):
-        follows = (r - mu) / sigma + follows  # gamma is 1
-        back.append(follows)
-    mine.append(back[::-1])
-mine.append([None, None])
+
+def summed(rows):
+    """Normalise all rewards in one pool, then sum each row from the end; gamma is 1."""
+    pool = [r for row in rows for r in row]
+    mean = sum(pool) / len(pool)
+    spread = (sum((r - mean) ** 2 for r in pool) / (len(pool) - 1)) ** 0.5  # of a sample
+    return [[sum((r - mean) / spread for r in row[t:]) for t in range(len(row))] for row in rows]
+
 
 small = page.hand(
     ["q"] * 4,
-    {"cluster_prob": after},
-    {"answer_cluster": cluster, "cluster_support": support} | {"cluster_prob_start": start},
+    {"cluster_prob": [*(row[1:] for row in belief[:3]), [None, None]]},
+    {
+        "answer_cluster": cluster,
+        "cluster_support": support,
+        "cluster_prob_start": [*(row[0] for row in belief[:3]), None],
+    },
 )
-display(page.agrees(mine, paper, small))
+display(page.agrees([*summed(rewards), [None, None]], paper, small))
 silent.reveal("unknown" if page.turns(paper, small)[3][0] is None else "a number")
 
 # %% [markdown]
-# Support tilts the vote, it does not decide it: the answer of one rollout, well supported, stays below that of two.
+# In the release a rollout without an answer has reward 0 at every turn, and goes into the pool with it:
+
+# %%
+page.agrees(summed([*rewards, [0.0, 0.0]]), released, small)
+
+# %% [markdown]
+# Support tilts the vote, it does not decide it: the answer of one rollout, well supported, stays below that of two. And
+# who gave no answer has the largest blame of all, because 0 is below the mean: section 6.
 #
 # ## 4. On real rollouts
 #
@@ -257,6 +275,33 @@ except evidence.MissingEvidence as missing:
     print(missing)
 
 # %% [markdown]
+# **What a search found is paid to the turn behind it.** The belief after a turn is asked before the tool has replied.
+# Does the credit still tell the search that helped? Measured against the oracle of this world:
+
+# %%
+method_told.which_turn("siop")
+
+# %% [markdown]
+# Below one half inside a rollout. How much the scorer's belief moved when a search was made, and one turn later:
+
+# %%
+asked = page.rows_of(read("cluster_prob", "turn")(None, batch), batch)
+before = batch["cluster_prob_start"].values.tolist()
+rows = []
+for word, name in (("search that helps", "useful"), ("search that does not", "useless")):
+    own, later = [], []
+    for t, first, row in zip(rollouts, before, asked, strict=True):
+        logs = [] if row[0] is None else [math.log(p) for p in (first, *row)]
+        found = [k for k, kind in enumerate(kinds(t)) if kind == name and logs]
+        own += [logs[k + 1] - logs[k] for k in found]
+        later += [logs[k + 2] - logs[k + 1] for k in found if k + 2 < len(logs)]
+    rows.append([word, len(own), *(page.number(sum(x) / len(x)) for x in (own, later))])
+page.table(["kind of turn", "turns", "change of log p at its own turn", "at the next turn"], rows)
+
+# %% [markdown]
+# When it is made, neither kind of search moves the belief. One turn later both do, those that helped more; but then it
+# is paid to whatever turn stands there.
+#
 # ## 6. The paper and its code
 #
 # In the release every turn of a rollout without an answer has the reward 0 and is compared with the others. 0 is not
@@ -275,7 +320,7 @@ page.side_by_side(
     batch,
     paper,
     replace(siop(eta=0.0, kl=0.0), name="siop, no support"),
-    replace(siop(reward="frequency", kl=0.0), name="siop, q alone"),
+    replace(siop(reward="frequency", kl=0.0), name="siop, share alone"),
     replace(siop(reward="majority", kl=0.0), name="siop, majority vote"),
     trajectory=place[solved.id],
 )
@@ -285,6 +330,12 @@ page.side_by_side(
 
 # %%
 method_curves.beside_grpo(["siop"])
+
+# %% [markdown]
+# Why? What it changes in GRPO's credit, on the rollouts of section 4, before any training:
+
+# %%
+method_why.seen_from_grpo(rollouts, paper)
 
 # %% [markdown]
 # Live, from the same warm start; what is not trained is the scorer:
