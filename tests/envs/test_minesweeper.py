@@ -9,7 +9,15 @@ import numpy
 import pytest
 
 from workbench.envs.mines import FLAG, HIDDEN, MINE, neighbours, posterior
-from workbench.envs.minesweeper import CERTAIN_FLAG, LEAST_RISK, OTHER, OTHER_FLAG, SAFE, Minesweeper
+from workbench.envs.minesweeper import (
+    CERTAIN_FLAG,
+    LEAST_RISK,
+    OTHER,
+    OTHER_FLAG,
+    SAFE,
+    Minesweeper,
+    move_worth,
+)
 from workbench.trajectory import Message, ToolCall
 
 
@@ -48,6 +56,39 @@ def test_risks_agree_with_all_layouts_on_random_positions(rows, columns, mines, 
         for cell in set(range(rows * columns)) - set(open_):
             assert got[cell] == pytest.approx(share[cell], abs=1e-12), "".join(signs)
             assert (got[cell] == 0.0) == (share[cell] == 0.0) and (got[cell] == 1.0) == (share[cell] == 1.0)
+
+
+def by_layouts(tool, cell, mined, fitting):
+    """What the card of VPR says a move is worth, by in how many of the layouts that fit each hidden cell is a mine."""
+    if tool == "flag":
+        return 1.0 if mined[cell] == fitting else -1.0
+    if mined[cell] == 0:
+        return 2.0
+    return 1.0 if mined[cell] == min(mined.values()) else 0.0
+
+
+@pytest.mark.parametrize(("rows", "columns", "mines"), [(4, 4, 3), pytest.param(5, 5, 5, marks=pytest.mark.slow)])
+def test_the_oracle_judges_every_move_of_a_thousand_positions_as_the_layouts_do(rows, columns, mines):
+    laid, numbers = all_layouts(rows, columns, mines)
+    env, rng, met = Minesweeper(rows, columns, mines), random.Random(3), {}
+    for _ in range(1000):
+        n = rng.randrange(len(laid))
+        safe = [cell for cell in range(rows * columns) if not laid[n, cell]]
+        open_ = rng.sample(safe, rng.randint(1, len(safe) - 1))
+        signs = [rng.choice([HIDDEN, HIDDEN, FLAG]) for _ in range(rows * columns)]
+        fits = numpy.ones(len(laid), dtype=bool)
+        for cell in open_:
+            signs[cell] = str(numbers[n, cell])
+            fits &= (laid[:, cell] == 0) & (numbers[:, cell] == numbers[n, cell])
+        total, per_cell = int(fits.sum()), laid[fits].sum(axis=0, dtype=int)
+        mined = {cell: int(per_cell[cell]) for cell in range(rows * columns) if cell not in open_}
+        risks = env.risks("".join(signs))
+        for tool in ("reveal", "flag"):
+            for cell in mined:
+                expected = by_layouts(tool, cell, mined, total)
+                assert move_worth(tool, cell, risks) == expected, ("".join(signs), tool, cell)
+                met[tool, expected] = met.get((tool, expected), 0) + 1
+    assert len(met) == 5 and min(met.values()) > 100
 
 
 def test_a_board_that_cannot_be():

@@ -94,6 +94,96 @@ def test_nine_by_nine_agrees_with_trying_everything_on_a_thousand_random_positio
     assert min(counts) > 50
 
 
+def left_by_units(grid: str, lines: list[list[int]], size: int) -> dict[int, set[str]]:
+    """The digits each free cell can take: those that stand in none of its lines."""
+    digits = {str(n) for n in range(1, size + 1)}
+    return {
+        cell: digits - {grid[i] for line in lines if cell in line for i in line}
+        for cell, sign in enumerate(grid)
+        if sign == FREE
+    }
+
+
+def completions(grid: str, most: int = 2) -> int:
+    """How many ways there are to fill the grid, counted to `most`: cell by cell as one reads, every digit tried."""
+    rows, columns, boxes, free = [0] * 9, [0] * 9, [0] * 9, []
+    for cell, sign in enumerate(grid):
+        r, c = divmod(cell, 9)
+        b = r // 3 * 3 + c // 3
+        if sign == FREE:
+            free.append((r, c, b))
+            continue
+        bit = 1 << int(sign)
+        if (rows[r] | columns[c] | boxes[b]) & bit:
+            return 0
+        rows[r], columns[c], boxes[b] = rows[r] | bit, columns[c] | bit, boxes[b] | bit
+
+    def fill(n: int, found: int) -> int:
+        if n == len(free):
+            return found + 1
+        r, c, b = free[n]
+        for digit in range(1, 10):
+            bit = 1 << digit
+            if found < most and not (rows[r] | columns[c] | boxes[b]) & bit:
+                rows[r], columns[c], boxes[b] = rows[r] | bit, columns[c] | bit, boxes[b] | bit
+                found = fill(n + 1, found)
+                rows[r], columns[c], boxes[b] = rows[r] ^ bit, columns[c] ^ bit, boxes[b] ^ bit
+        return found
+
+    return fill(0, 0)
+
+
+def worth(left: dict[int, set[str]], cell: int, alive: bool) -> float:
+    """What the card of VPR says a placement is worth."""
+    if not alive:
+        return -1.0
+    sizes = {len(digits) for digits in left.values()}
+    return 2.0 if len(left[cell]) == 1 else 1.0 if len(left[cell]) == min(sizes) else 0.5
+
+
+def test_the_oracle_of_four_by_four_judges_a_thousand_placements_as_the_list_of_all_grids_does():
+    whole, rng, met = every_four(), random.Random(1), {}
+    while sum(met.values()) < 1000:
+        grid = spoiled(rng.choice(whole), rng, rng.randrange(3, 13), rng.randrange(2), 4)
+        left = left_by_units(grid, FOUR, 4)
+        open_ = [(cell, digit) for cell, digits in left.items() for digit in sorted(digits)]
+        if not open_ or not valid(grid, FOUR):
+            continue
+        cell, digit = rng.choice(open_)
+        after = grid[:cell] + digit + grid[cell + 1 :]
+        alive = any(all(a in (FREE, b) for a, b in zip(after, g, strict=True)) for g in whole)
+        expected = worth(left, cell, alive)
+        assert placement_value(grid, cell, digit) == expected, (grid, cell, digit)
+        met[expected] = met.get(expected, 0) + 1
+    assert set(met) == {-1.0, 0.5, 1.0, 2.0} and min(met.values()) > 20
+
+
+@pytest.mark.parametrize("count", [150, pytest.param(1000, marks=pytest.mark.slow)])
+def test_nine_by_nine_as_it_is_played_agrees_with_filling_it_as_one_reads(count):
+    """Positions with 5 to 52 free cells, one in three with a wrong digit that conflicts with nothing."""
+    rng, met, counts = random.Random(2), {}, [0, 0, 0]
+    for number in range(count):
+        full = drawn(9, rng)
+        free = rng.sample(range(81), rng.randint(5, 52))
+        grid = "".join(FREE if cell in free else sign for cell, sign in enumerate(full))
+        left = left_by_units(grid, NINE, 9)
+        other = [(cell, d) for cell, digits in left.items() for d in sorted(digits) if d != full[cell]]
+        if number % 3 == 0 and other:
+            cell, digit = rng.choice(other)
+            grid = grid[:cell] + digit + grid[cell + 1 :]
+            left = left_by_units(grid, NINE, 9)
+        ways = completions(grid)
+        assert len(solutions(grid, 2)) == ways and completable(grid) == bool(ways), grid
+        counts[ways] += 1
+        open_ = [(cell, digit) for cell, digits in left.items() for digit in sorted(digits)]
+        if open_:
+            cell, digit = rng.choice(open_)
+            expected = worth(left, cell, bool(completions(grid[:cell] + digit + grid[cell + 1 :], 1)))
+            assert placement_value(grid, cell, digit) == expected, (grid, cell, digit)
+            met[expected] = met.get(expected, 0) + 1
+    assert min(counts) > count / 10 and all(met.get(one, 0) > count / 20 for one in (-1.0, 0.5, 2.0))
+
+
 @pytest.mark.parametrize(("size", "empty"), [(4, 6), (9, 30)])
 def test_puzzles_have_one_solution_and_full_grids_are_valid(size, empty):
     rng = random.Random(1)

@@ -179,3 +179,12 @@ def test_a_memory_that_begins_empty_is_filled_each_time(rollouts: Rollouts) -> N
     collect(rollouts, [first], cache=cache)
     collect(rollouts, [again], cache=cache)
     assert first.memory == again.memory == {"groups": len(rollouts.groups)}
+
+
+def test_of_no_rollouts_every_column_is_there_and_empty() -> None:
+    batch = collect(Rollouts(()), [Lengths()], cache=Cache()).batch()
+    assert {name: (batch[name].level, len(batch[name].values)) for name in Lengths.provides} == {
+        "length": ("turn", 0),
+        "turns": ("trajectory", 0),
+        "size": ("group", 0),
+    }

@@ -118,6 +118,8 @@ def test_prompts_of_another_renderer_and_tasks_without_gold(player: Policy, roll
     class Other:
         stop_ids = ()
 
+        pieces = player.renderer.pieces  # the same words
+
         def prompt(self, messages: Any, tools: Any) -> Any:
             return 2 * player.renderer.prompt(messages, tools)
 

@@ -220,8 +220,8 @@ async def collect_async(
         return rollouts  # its batch is built already
     _refuse_doubles(listed)
     columns: dict[str, Column] = {}
-    for provider in listed if len(rollouts) else ():
-        if isinstance(provider, Provider):
+    for provider in listed:  # of no rollouts at all there is nothing to check, and every column is there and empty
+        if isinstance(provider, Provider) and len(rollouts):
             provider.check(rollouts)
         gate = asyncio.Semaphore(concurrency)
         records = await asyncio.gather(*(_group_record(provider, g, store, gate) for g in rollouts.groups))
@@ -296,7 +296,7 @@ def _stitch(rollouts: Rollouts, level: str, found: Sequence[Values]) -> Values:
                 piece_of[t.id] = Values(entries.values[start:stop], entries.known[start:stop])
                 start = stop
         pieces = [piece_of[t.id] for t in rollouts.trajectories]
-    filled = [p for p in pieces if len(p.values)] or pieces
+    filled = [p for p in pieces if len(p.values)] or pieces or [Values.of([])]
     dtype = filled[0].values.dtype
     for piece in filled:  # an all-unknown group is float; whole numbers elsewhere become float with it
         dtype = torch.promote_types(dtype, piece.values.dtype)

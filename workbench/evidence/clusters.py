@@ -13,7 +13,7 @@ from workbench.evidence.base import Meter, Provider, Reads, Sees, Values
 from workbench.evidence.contexts import Tokens, after_action, after_turn, before_turn
 from workbench.evidence.gold import GoldProbe
 from workbench.evidence.relations import Relation, best_relation
-from workbench.evidence.scoring import model_hash
+from workbench.evidence.scoring import check_vocabulary, model_hash
 from workbench.policy.base import Policy
 from workbench.policy.token_tree import Range
 from workbench.rollouts import Rollouts
@@ -167,15 +167,16 @@ class ReferenceProbe(Provider):
     no answer, or has no tokens.
 
     Args:
-        scorer: a policy that is not trained; its renderer gives the form of the answer.
+        scorer: a policy that is not trained, of the same tokenizer as the one that played; its renderer gives the form
+            of the answer.
         clusters: which answers are whose.
         references: so many different answers of a cluster are asked for.
         after: "action", as released; "observation" reads what came back, too.
         target: "cluster", or "gold": the gold answer instead (the columns are then gold_prob and gold_prob_start).
 
     Source: SIOP, arXiv:2605.04984; released `siop_cluster_pass` and `score_pseudo_inputs`.
-    Differs: the answer is forced in the renderer's own form. A scorer that is missing or answers nonsense is an error;
-        the release goes on with zeros.
+    Differs: the answer is forced in the renderer's own form, behind the rollout's own tokens. A scorer that is missing
+        or answers nonsense is an error; the release goes on with zeros.
     """
 
     scorer: Policy = field(metadata={"key": False})
@@ -219,10 +220,19 @@ class ReferenceProbe(Provider):
         return GoldProbe(self.scorer)
 
     def check(self, rollouts: Rollouts) -> None:
-        """Refuse rollouts without any tokens: nothing can be scored behind them."""
-        if len(rollouts) and not any(t.has_tokens for t in rollouts):
+        """Refuse rollouts behind which nothing can be scored.
+
+        Raises:
+            RecordError: no trajectory has tokens, or for target "gold" a gold answer, or the scorer has another
+                tokenizer than the policy that played.
+        """
+        if not any(t.has_tokens for t in rollouts):
             problem = "no trajectory has tokens, and the scorer continues them; play the tasks with a policy"
             raise RecordError(problem, field="sequences")
+        if self.target == "gold" and not any(gold_answers(t) for t in rollouts):
+            problem = "no trajectory has a gold answer to score; give gold={'answer': ...}, or the target 'cluster'"
+            raise RecordError(problem, field="gold")
+        check_vocabulary(self.scorer, rollouts)
 
     async def compute(self, group: Group, meter: Meter) -> Mapping[str, Values]:
         """Score all places and references of a group together."""

@@ -8,6 +8,7 @@ rollouts and aliases of a group are scored together; what they share goes throug
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,10 +19,11 @@ import torch
 from workbench.evidence.answers import gold_answers
 from workbench.evidence.base import Meter, Provider, Reads, Sees, Values
 from workbench.evidence.contexts import Tokens, after_turn, before_turn
-from workbench.evidence.scoring import model_hash
+from workbench.evidence.scoring import check_vocabulary, model_hash
 from workbench.policy.base import Policy
 from workbench.policy.hf import HFEngine
 from workbench.policy.packed import check_finite, check_packing, score_pack
+from workbench.policy.scoring import ROUNDING, check_scores
 from workbench.policy.token_tree import LIMIT, Range, pack
 from workbench.rollouts import Rollouts
 from workbench.trajectory import Group, RecordError, Trajectory
@@ -123,7 +125,8 @@ class GoldProbe(Provider):
         """Refuse rollouts of which nothing can be probed.
 
         Raises:
-            RecordError: no trajectory has tokens, or none has a gold answer; says what to do.
+            RecordError: no trajectory has tokens, or none has a gold answer, or the policy has another tokenizer than
+                who played; says what to do.
         """
         if not len(rollouts):
             return
@@ -133,6 +136,7 @@ class GoldProbe(Provider):
         if not any(gold_answers(t) for t in rollouts):
             problem = "no trajectory has a gold answer to probe for; give gold={'answer': ...}"
             raise RecordError(problem, field="gold")
+        check_vocabulary(self.policy, rollouts)
 
     async def compute(self, group: Group, meter: Meter) -> Mapping[str, Values]:
         """Probe all turns and rollouts of a group at once."""
@@ -142,11 +146,12 @@ class GoldProbe(Provider):
         mean = {one: float(score.double().mean()) for one, score in zip(asked, scores, strict=True)}
         found: dict[tuple[int, int], list[float]] = {}
         for probe in probes:
-            found.setdefault((probe.member, probe.turn), []).append(mean[probe.ids, probe.span])
-        value = {place: ALIASES[self.aliases](means) for place, means in found.items()}
+            value = sound(self.policy, mean[probe.ids, probe.span], group.trajectories[probe.member], probe.turn)
+            found.setdefault((probe.member, probe.turn), []).append(value)
+        best = {place: ALIASES[self.aliases](means) for place, means in found.items()}
         return {
-            "gold_logprob": Values.of([value.get((m, k)) for m, t in enumerate(group) for k in range(len(t.turns))]),
-            "gold_logprob_start": Values.of([value.get((m, BEFORE)) for m in range(len(group))]),
+            "gold_logprob": Values.of([best.get((m, k)) for m, t in enumerate(group) for k in range(len(t.turns))]),
+            "gold_logprob_start": Values.of([best.get((m, BEFORE)) for m in range(len(group))]),
         }
 
     def probes(self, group: Group) -> list[Probe]:
@@ -190,7 +195,8 @@ class GoldProbe(Provider):
             return []
         if not isinstance(engine, HFEngine):
             meter.count(calls=len(sequences), tokens=sum(stop for _, stop in spans))
-            return [scores.logprobs for scores in engine.score(sequences, spans)]
+            found = check_scores(self.policy.name, engine.score(sequences, spans), spans, numbers=False)
+            return [scores.logprobs for scores in found]
         tree = pack(sequences, spans)
         with engine.lock:  # it may be sampling in another thread
             missing = _missing(engine, sequences, spans)
@@ -204,6 +210,14 @@ class GoldProbe(Provider):
 def _missing(engine: HFEngine, sequences: Sequence[Tokens], spans: Sequence[Range]) -> list[int]:
     """Count the tokens of each sequence whose keys the engine does not have, or needs anew to predict the span."""
     return [stop - engine.tree.find(ids[: start - 1])[0] for ids, (start, stop) in zip(sequences, spans, strict=True)]
+
+
+def sound(policy: Policy, logprob: float, trajectory: Trajectory, turn: int | None) -> float:
+    """Return a mean log-prob of an answer, or raise RecordError where it can be none; it names the turn."""
+    if not -math.inf < logprob <= ROUNDING:
+        problem = f"policy {policy.name!r} answered {logprob}, which is no log-probability; check its weights"
+        raise RecordError(problem, trajectory=trajectory.id, turn=turn if turn is None else max(turn, 0))
+    return logprob
 
 
 def _first(means: Sequence[float]) -> float:

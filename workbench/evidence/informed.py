@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 from workbench.evidence.answers import gold_answers
 from workbench.evidence.base import Meter, Provider, Reads, Sees, Values
-from workbench.evidence.scoring import model_hash, score_sampled
+from workbench.evidence.scoring import check_vocabulary, model_hash, score_sampled
 from workbench.policy.base import Policy
+from workbench.rollouts import Rollouts
 from workbench.trajectory import Group, RecordError, Trajectory
 
 
@@ -56,6 +57,19 @@ class InformedLogprobs(Provider):
     def policy_version(self) -> int:
         """Version of the scoring policy's weights."""
         return self.policy.engine.version
+
+    def check(self, rollouts: Rollouts) -> None:
+        """Refuse rollouts of which nothing can be scored.
+
+        Raises:
+            RecordError: no trajectory has tokens, or none has a gold answer, or the policy has another tokenizer.
+        """
+        if not any(t.has_tokens for t in rollouts):
+            raise RecordError("no trajectory has tokens to score; play the tasks with a policy", field="sequences")
+        if not any(gold_answers(t) for t in rollouts):
+            problem = "no trajectory has a gold answer to be told; give gold={'answer': ...}"
+            raise RecordError(problem, field="gold")
+        check_vocabulary(self.policy, rollouts)
 
     async def compute(self, group: Group, meter: Meter) -> Mapping[str, Values]:
         """Two forward passes a sequence."""

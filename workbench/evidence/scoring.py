@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 from weakref import WeakKeyDictionary
@@ -14,6 +14,7 @@ import torch
 
 from workbench.evidence.base import Meter, Provider, Reads, Sees, Values
 from workbench.policy.base import Engine, Policy, Scores
+from workbench.policy.scoring import check_scores
 from workbench.rollouts import Rollouts, full_ids
 from workbench.trajectory import Group, RecordError, Trajectory
 
@@ -56,12 +57,44 @@ def model_hash(policy: Policy) -> str:
     return known
 
 
+def check_vocabulary(policy: Policy, rollouts: Rollouts) -> None:
+    """Refuse a policy to which the tokens of the rollouts are other words: what it would say of them is nonsense.
+
+    Args:
+        policy: who is to score them.
+        rollouts: of each policy that played, the first sampled tokens whose text was recorded are compared.
+
+    Raises:
+        RecordError: names the trajectory and turn, what was written and what this policy reads there.
+    """
+    seen: set[str] = set()
+    for t in rollouts:
+        for span in (s for sequence in t.sequences for s in sequence.spans):
+            if span.origin != "sampled" or not span.pieces or t.turns[span.turn].policy in seen:
+                continue
+            seen.add(t.turns[span.turn].policy)
+            written, read = "".join(span.pieces), "".join(_read_by(policy, span.ids))
+            if written != read:
+                problem = (
+                    f"its tokens say {written[:40]!r}, and policy {policy.name!r} reads {read[:40]!r}: it has another "
+                    "tokenizer. Give one with that of the policy that played"
+                )
+                raise RecordError(problem, trajectory=t.id, turn=span.turn, field="sequences")
+
+
+def _read_by(policy: Policy, ids: Sequence[int]) -> tuple[str, ...]:
+    try:
+        return policy.renderer.pieces(ids)
+    except (IndexError, KeyError, OverflowError, TypeError, ValueError):  # no such tokens
+        return ("(no text)",)
+
+
 @dataclass(frozen=True)
 class SampledLogprobs(Provider):
     """Score the sampled tokens under a policy, each given all that stood before it.
 
     Args:
-        policy: who scores; its engine must score tokens of the same tokenizer.
+        policy: who scores; of the same tokenizer as the policy that played.
         column: name of the column; "logprob_ref" is what KL terms read.
         temperature: of the distribution; that of the sampling where the two are compared.
     """
@@ -86,6 +119,10 @@ class SampledLogprobs(Provider):
     def policy_version(self) -> int:
         """Version of the scoring policy's weights."""
         return self.policy.engine.version
+
+    def check(self, rollouts: Rollouts) -> None:
+        """Refuse a policy with another tokenizer."""
+        check_vocabulary(self.policy, rollouts)
 
     async def compute(self, group: Group, meter: Meter) -> Mapping[str, Values]:
         """Score each sequence once, from its first sampled token on."""
@@ -117,6 +154,10 @@ class TokenEntropy(Provider):
     def policy_version(self) -> int:
         """Version of the policy's weights."""
         return self.policy.engine.version
+
+    def check(self, rollouts: Rollouts) -> None:
+        """Refuse a policy with another tokenizer."""
+        check_vocabulary(self.policy, rollouts)
 
     async def compute(self, group: Group, meter: Meter) -> Mapping[str, Values]:
         """Forward each sequence once."""
@@ -158,7 +199,8 @@ async def score_sampled(
     passes = [one for one in found if one.places]
     asked = [one for one in passes if one.ids]
     ids, spans = [one.ids for one in asked], [(one.start, len(one.ids)) for one in asked]
-    scores = await _ask(policy, ids, spans, temperature, entropy) if asked else []
+    answered = await _ask(policy, ids, spans, temperature, entropy) if asked else []
+    scores = check_scores(policy.name, answered, spans, entropy=entropy)
     meter.count(calls=len(asked), tokens=sum(map(len, ids)))
     values = {one: _numbers(policy, score, entropy) for one, score in zip(asked, scores, strict=True)}
     rows: dict[str, list[tuple[int, torch.Tensor | None]]] = {t.id: [] for t in group}
