@@ -236,6 +236,8 @@ page.side_by_side(batch, paper, calling, plain, trajectory=apart)
 
 # %% [markdown]
 # ## 7. How it learned
+#
+# In stored runs `artist_calls` is the form of section 6 in which the form counts 1 at most.
 
 # %%
 method_curves.beside_grpo(["artist", "artist_calls"])

@@ -18,6 +18,10 @@
 #
 # Made to train a 4B agent with ten thousand open examples. Every change answers a trouble of IGPO: noisy gains of
 # turns that found nothing, gains and outcomes of unlike size, turns that break the format, long horizons.
+#
+# **Use it when** rollouts are long, only some tools can find anything, and turns break the format. It costs a call of
+# the policy a scored turn. **Not when** batches are small: one number for the whole batch sets the size of all gains
+# (section 5).
 
 # %% tags=["parameters"]
 SEED = 5
@@ -31,7 +35,7 @@ from workbench import envs, evidence, policy
 from workbench.policy import Settings
 from workbench.recipes import dr_venus, igpo_released
 from workbench.rollout import play
-from workbench.teach import method_curves, predict
+from workbench.teach import method_curves, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import dr_venus as check
 from workbench.view import CreditMap, Ribbons
@@ -56,7 +60,8 @@ page.facts(dr_venus(), policy=player)
 # $$s = \min\Big(10,\; \frac{\max(0.3,\; \text{mean}\,|\hat R|)}{\text{mean}\,|\hat r|}\Big), \qquad
 # A_t = s\,\hat r_t + \gamma A_{t+1} \;\text{ over the scored turns}, \qquad \gamma = 0.95$$
 #
-# A turn without a score takes the credit of the next one and adds no discount.
+# $\hat r_t$ is the z-score of a gain, $\hat R$ that of an outcome; both means are over the whole batch. A turn without
+# a score takes the credit of the next one and adds no discount.
 #
 # In the drawing below, most is the scale $s$: the same two z-scores once more, and the ratio of their mean sizes.
 
@@ -66,11 +71,12 @@ paper
 # %% [markdown]
 # ## 3. By hand
 #
-# Two rollouts; the second one breaks the format at its first turn.
+# Two rollouts. Turn 1 of the first one called a tool that is not scored; the second one breaks the format at its first
+# turn.
 
 # %%
-gains = [[0.8, 0.6], [0.7, 0.1]]
-malformed = [[0, 0, 0], [1, 0, 0]]
+gains = [[0.8, None, 0.6], [0.7, 0.1]]
+malformed = [[0, 0, 0, 0], [1, 0, 0]]
 outcome, gamma = [1.0, 0.0], 0.95
 found = predict("Rollout 1's first turn gained 0.7 and is malformed. Is it praised or blamed?", None)
 
@@ -84,20 +90,20 @@ def z(x, pool):
 punished = []
 for row, flags in zip(gains, malformed, strict=True):
     punished.append([-1.0 if b else g for g, b in zip(row, flags, strict=False)])
-pool = [g for row in punished for g in row]
-hat = [[z(g, pool) for g in row] for row in punished]
+pool = [g for row in punished for g in row if g is not None]
+hat = [[None if g is None else z(g, pool) for g in row] for row in punished]
 ends = [z(r, outcome) for r in outcome]
-size = sum(abs(x) for row in hat for x in row) / len(pool)
+size = sum(abs(x) for row in hat for x in row if x is not None) / len(pool)
 s = min(10, max(0.3, sum(abs(x) for x in ends) / 2) / size)
 print(f"gains after penalties: {punished}, scale {s:.3f}")
 mine = []
 for row, end in zip(hat, ends, strict=True):
     back = [end]
     for x in reversed(row):
-        back.append(s * x + gamma * back[-1])
+        back.append(back[-1] if x is None else s * x + gamma * back[-1])
     mine.append(back[::-1])
 
-beliefs = [[0.8, 1.4, None], [0.7, 0.8, None]]  # log-probabilities whose differences are the gains
+beliefs = [[0.8, None, 1.4, None], [0.7, 0.8, None]]  # log-probabilities whose differences are the gains
 small = page.hand(
     ["q", "q"],
     {"gold_logprob": beliefs, "bad_format": malformed},
@@ -105,6 +111,9 @@ small = page.hand(
 )
 display(page.agrees(mine, paper, small))
 found.reveal("praised" if mine[1][0] > 0 else "blamed")
+
+# %% [markdown]
+# Turn 1 of rollout 0 has the credit of turn 2: without a score it is no step of the sum, and adds no discount.
 
 # %% [markdown]
 # ## 4. On real rollouts
@@ -122,12 +131,14 @@ print(f"{len(rollouts)} rollouts, {batch.count('turn')} turns, {sum(t.outcome ==
 page.cost(rollouts, paper)
 
 # %% [markdown]
-# The trace is long, and half of it is the scale. Read the five ribbons at the end: the outcome's z-score, its sum with
-# the scaled gains (`mix`), the discounted sum, and its way to turns without a score and to tokens.
+# Half of the drawing above is the scale, which is one number for the batch. Here it is, and the other stages with gains
+# left as they are (`norm="separate"`):
 
 # %%
+scale = next(step.credit for step in paper.trace(batch) if "matching_scale" in step.label)
 solved = next(t for t in rollouts if t.outcome == 1.0 and len(t.turns) > 2)
-Ribbons(rollouts, solved.id, paper)
+print(f"gains are multiplied by {float(scale.values[0]):.2f}")
+Ribbons(rollouts, solved.id, dr_venus(norm="separate", kl=0.0))
 
 # %%
 CreditMap(rollouts, solved.id, [igpo_released(kl=0.0, entropy=0.0), paper])
@@ -210,6 +221,12 @@ page.side_by_side(shut, paper, *options, trajectory=batch.trajectories.index(sol
 
 # %%
 method_curves.beside_grpo(["dr_venus"])
+
+# %% [markdown]
+# Why? What it changes in GRPO's credit, on the rollouts of section 4, before any training:
+
+# %%
+method_why.seen_from_grpo(rollouts, paper)
 
 # %% [markdown]
 # Live, from the same warm start:
