@@ -36,7 +36,7 @@ from workbench.policy import Settings
 from workbench.recipes import a2tgpo, a2tgpo_released, igpo
 from workbench.recipes.gold import igpo_z, information_gain
 from workbench.rollout import play
-from workbench.teach import method_curves, method_why, predict
+from workbench.teach import method_curves, method_told, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import a2tgpo as check
 from workbench.view import CreditMap, Ribbons
@@ -217,6 +217,12 @@ method_curves.beside_grpo(["a2tgpo"])
 
 # %%
 method_why.seen_from_grpo(rollouts, paper)
+
+# %% [markdown]
+# Does its credit find the search that helped? Stored, on more rollouts of the chain world:
+
+# %%
+method_told.which_turn("a2tgpo")
 
 # %% [markdown]
 # Live, from the same warm start:

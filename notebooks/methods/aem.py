@@ -37,7 +37,7 @@ from workbench.policy import Settings
 from workbench.recipes import aem, dapo, grpo, rloo
 from workbench.recipes.weighed import turn_entropy
 from workbench.rollout import play
-from workbench.teach import method_curves, method_why, predict
+from workbench.teach import method_curves, method_told, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import aem as check
 from workbench.train.tally import kinds
@@ -195,6 +195,12 @@ method_curves.beside_grpo(["aem"])
 
 # %%
 method_why.seen_from_grpo(rollouts, paper)
+
+# %% [markdown]
+# Does its credit find the search that helped? Stored, on more rollouts of the chain world:
+
+# %%
+method_told.which_turn("aem")
 
 # %% [markdown]
 # Live, from the same warm start:

@@ -35,7 +35,7 @@ from workbench import envs, policy
 from workbench.policy import Settings
 from workbench.recipes import gigpo, gigpo_released, grpo, grpo_released
 from workbench.rollout import play
-from workbench.teach import method_curves, method_why, predict
+from workbench.teach import method_curves, method_told, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import gigpo as check
 from workbench.view import CreditMap, Ribbons
@@ -171,6 +171,12 @@ method_curves.beside_grpo(["gigpo"])
 
 # %%
 method_why.seen_from_grpo(rollouts, paper)
+
+# %% [markdown]
+# Does its credit find the search that helped? Stored, on more rollouts of the chain world:
+
+# %%
+method_told.which_turn("gigpo")
 
 # %% [markdown]
 # Live, from the same warm start:

@@ -38,7 +38,7 @@ from workbench import envs, evidence, policy, recipes
 from workbench.policy import Settings
 from workbench.recipes import igpo, igpo_released
 from workbench.rollout import play
-from workbench.teach import method_curves, method_why, predict
+from workbench.teach import method_curves, method_told, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import igpo as check
 from workbench.view import CreditMap, Ribbons
@@ -256,6 +256,12 @@ method_curves.beside_grpo(["igpo", "igpo_separate"], base="grpo")
 
 # %%
 method_why.seen_from_grpo(rollouts, paper)
+
+# %% [markdown]
+# Does its credit find the search that helped? Stored, on more rollouts of the chain world:
+
+# %%
+method_told.which_turn(["igpo", "igpo (separate)"])
 
 # %% [markdown]
 # Live, from the same warm start:

@@ -34,7 +34,7 @@ from workbench.evidence import matching
 from workbench.policy import Settings
 from workbench.recipes import grpo, matchtir, matchtir_released
 from workbench.rollout import play
-from workbench.teach import method_curves, method_why, predict
+from workbench.teach import method_curves, method_told, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import matchtir as check
 from workbench.view import CreditMap, Ribbons
@@ -217,6 +217,12 @@ method_curves.beside_grpo(["matchtir"])
 
 # %%
 method_why.seen_from_grpo(rollouts, paper)
+
+# %% [markdown]
+# Does its credit find the search that helped? Stored, on more rollouts of the chain world:
+
+# %%
+method_told.which_turn("matchtir", beside=("earlier is better", "grpo", "shapley"))
 
 # %% [markdown]
 # Live, from the same warm start:

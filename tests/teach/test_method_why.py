@@ -49,7 +49,7 @@ def test_another_size_is_told_from_another_sign(played):
 
 
 @pytest.mark.parametrize(
-    ("won", "said"), [(9.0, "90% of pairs, where"), (1.0, "less often than a coin"), (5.5, "about as often as a coin")]
+    ("won", "said"), [(9.0, "90% of pairs, where"), (1.0, "less often than a coin"), (5.5, "55% of 10 pairs: so few")]
 )
 def test_inside_a_rollout_the_words_follow_the_share(won, said):
     assert said in words(Reach(8, 0, 5.0, 10), Reach(8, 3, won, 10), 1, 0.5)

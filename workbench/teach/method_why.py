@@ -12,8 +12,6 @@ from workbench.train.tally import kinds
 from workbench.trajectory import Trajectory
 
 Row = Sequence[float | None]
-COIN = 0.1
-"""A share of pairs that is no further from one half says no more than a coin, on so few rollouts."""
 
 
 class Reach(NamedTuple):
@@ -104,11 +102,10 @@ def _inside(found: Reach) -> str:
     if not found.pairs:
         return "Inside a rollout turns differ; this world does not say which of them helped."
     share = found.won / found.pairs
-    if abs(share - 0.5) <= COIN:
-        return (
-            f"Inside a rollout it prefers the turn that helped in {share:.0%} of pairs, about as often as a coin: on "
-            "these rollouts it adds no knowledge of which turn mattered."
-        )
+    # two standard errors of a coin's share; pairs of one rollout hang together, so this is the least
+    if abs(share - 0.5) <= found.pairs**-0.5:
+        said = f"Inside a rollout it prefers the turn that helped in {share:.0%} of {found.pairs} pairs"
+        return f"{said}: so few do not tell that from a coin."
     if share > 0.5:
         return f"Inside a rollout it prefers the turn that helped in {share:.0%} of pairs, where GRPO says nothing."
     return (
