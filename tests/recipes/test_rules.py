@@ -45,6 +45,20 @@ def test_no_answer_at_all_is_charged_and_never_divides_by_zero() -> None:
     assert retry_reward(0.5, 0.5, 0.1, "turns")(None, tried(["3"], gold=None)).tolist() == [None]
 
 
+def test_a_branch_is_paid_for_its_whole_story() -> None:
+    """Two answers, then a branch that says one of them again and finds the right one: as if played in one go."""
+    answers = ["3", "5", "3", "7"]
+    found = tries(answers, ["7"])
+    batch = Batch.of_maps([0, 0, 1, 1], ["g", "g"], turn_index=[0, 1, 2, 3], turn_parent=[-1, 0, 1, 2])
+    for name in ("valid", "correct", "repeated", "broken"):
+        batch = batch.with_column(f"try_{name}", "turn", [float(getattr(one, name)) for one in found])
+    got = retry_reward(0.5, 0.5, 0.1, "answers")(None, batch).tolist()
+    assert got == pytest.approx([0.0, 1 / 8 - 0.5 / 4])
+    assert got == pytest.approx([reward(answers[:2]), reward(answers)])
+    alone = batch.select([1])  # its parent is left out: nobody knows what was tried before
+    assert retry_reward(0.5, 0.5, 0.1, "turns")(None, alone).tolist() == [None]
+
+
 def test_what_the_user_says() -> None:
     assert feedback(False, 1) == ("Incorrect. Please think again.", False)
     assert feedback(True, 1) == ("Correct!", True) == feedback(False, 5)

@@ -39,7 +39,8 @@ def turn_ablation(drop: str = "ablation_drop") -> Recipe:
 
     Needs: ablation_drop.
     Holds: a turn without which nothing changes is below the mean, not 0. Two turns that say the same both get nothing
-        (each is spared by the other), which Shapley values do not do.
+        (each is spared by the other), which Shapley values do not do. The turn that answers has no drop of its own: it
+        is unknown, and not in the loss.
     Source: none found for agents' turns; leave-one-out attribution, e.g. Li, Monroe and Jurafsky 2016,
         arXiv:1612.08220.
     """
@@ -120,7 +121,8 @@ def rudder(residual: bool = True) -> Recipe:
     Holds: the credit of a rollout sums to R - g_0 (to g_T - g_0 without the residual). It is as good as the predictor:
         one that learned nothing leaves it all at the last turn.
     Source: Arjona-Medina et al. 2019, arXiv:1806.07857, secs. 2 and 3 (reward redistribution by return differences).
-    Differs: an LSTM on states and actions there; here a GRU on hashed words, fitted to the rollouts it is used on.
+    Differs: an LSTM on states and actions there; here a GRU on hashed words, fitted to the rollouts it is used on, or
+        to those of other questions: `evidence=[ReturnPredictor(folds=4)]`.
     """
     credit = chain(prediction_change(residual), spread("token"))
     return Recipe("rudder", credit, clipped(0.2, aggregate=trajectory_mean))

@@ -6,38 +6,36 @@ import re
 from dataclasses import replace
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from workbench.batch import Batch
 from workbench.credit import (
     Chain,
-    ColumnRef,
     Credit,
     Node,
     Schedule,
-    Where,
-    above,
+    Stage,
     apply,
     chain,
-    column,
-    count_before,
     drop,
     forget,
+    last,
     mix,
     place,
     read,
     spread,
+    stage,
     task,
     total,
     widest,
     zscore,
 )
-from workbench.credit.rules import one_of
+from workbench.credit.rules import one_of, within_trajectory
 from workbench.losses import EntropyLoss
 from workbench.objective import Objective, Term, clipped
 from workbench.recipes.base import Recipe
 from workbench.recipes.critic import ppo
-from workbench.segments import seg_count
 
 Count = Literal["answers", "turns"]
 Host = Literal["ppo", "grpo"]
@@ -87,35 +85,46 @@ def share(batch: Batch, repeated: Credit, valid: Credit) -> Tensor:
     return repeated.values / valid.values.clamp_min(1.0)
 
 
-def _incomplete(credit: Credit, batch: Batch, ref: ColumnRef) -> Tensor:
-    c = batch[ref.name]
-    owner, n = batch.up(c.level, credit.level), batch.count(credit.level)
-    return seg_count(owner, n, ~c.known) > 0
+def _so_far(credit: Credit, batch: Batch) -> Credit:
+    if credit.level != "turn":
+        raise ValueError(f"so_far: runs over the turns of a story, got level {credit.level!r}")
+    y, up = torch.where(credit.known, credit.values, 0.0), batch.turn_parent
+    known = credit.known & ((up >= 0) | (batch.turn_index == 0))
+    while bool((more := up >= 0).any()):  # each round doubles how far back a turn has looked
+        at = up.clamp_min(0)
+        y, known, up = y + torch.where(more, y[at], 0.0), known & (known[at] | ~more), torch.where(more, up[at], up)
+    return replace(credit, values=y, known=known)
 
 
-def whole(node: Node, name: str) -> Chain:
-    """Sum over a trajectory; unknown where the column is unknown for any of its turns."""
-    return chain(node, total("trajectory"), forget(Where("incomplete", _incomplete, (column(name),))))
+def so_far() -> Stage:
+    """Sum over the story up to each turn, itself and the turns a branch shares with its parent included.
+
+    Unknown from the first unknown turn on, and where a branch's parent is not in the batch.
+    """
+    return stage(so_far, _so_far, within_trajectory, {})
+
+
+def whole(node: Node) -> Chain:
+    """Sum over a whole story; unknown where it is for any turn of it."""
+    return chain(node, so_far(), forget(~last()), total("trajectory"))
 
 
 def success(gamma: float, count: Count) -> Node:
     """gamma^t at the right answer; t counts earlier valid "answers", or all earlier "turns" that were tries."""
     valid = read("try_valid", "turn")
     tried: Node = valid if count == "answers" else mix(valid, read("try_broken", "turn"))
-    earlier = chain(tried, count_before(above(0.0)))
-    return whole(apply(decayed, read("try_correct", "turn"), earlier, gamma=gamma), "try_correct")
+    earlier = mix(chain(tried, so_far()), tried, weights=(1.0, -1.0))
+    return whole(apply(decayed, read("try_correct", "turn"), earlier, gamma=gamma))
 
 
 def repetition() -> Node:
     """1 - E / T of each trajectory."""
-    return apply(
-        share, whole(read("try_repeated", "turn"), "try_repeated"), whole(read("try_valid", "turn"), "try_valid")
-    )
+    return apply(share, whole(read("try_repeated", "turn")), whole(read("try_valid", "turn")))
 
 
 def retry_reward(gamma: float, repeat: float, invalid: float, count: Count) -> Node:
-    """R = gamma^t [right at try t] - repeat (1 - E / T) - invalid (tries that could not be read)."""
-    broken = whole(read("try_broken", "turn"), "try_broken")
+    """R = gamma^t [right at try t] - repeat (1 - E / T) - invalid (tries that could not be read), of a whole story."""
+    broken = whole(read("try_broken", "turn"))
     return mix(success(gamma, count), repetition(), broken, weights=(1.0, -repeat, -invalid))
 
 
@@ -195,7 +204,8 @@ def ufo_released(
     Source: lichengliu03/unary-feedback, ragen/env/metamathqa/env.py, ragen/llm_agent/es_manager.py, config/base.yaml.
     Holds: with fewer than 8 tasks in a batch, one of them is trained on.
     Differs: a try that cannot be read does not age the success, it costs 0.1; the paper's t is the turn. An empty
-        answer breaks the release's environment; here it is a try that cannot be read.
+        answer breaks the release's environment; here it is a try that cannot be read. A rollout that a limit ends
+        before its last answer is charged for repeating, too; the release pays repetition with the last answer only.
     """
     return _hosted("ufo_released", retry_reward(gamma, repeat, invalid, "answers"), host, kl, entropy, share)
 
