@@ -55,3 +55,44 @@ def check_spans(sequences: Sequence[Sequence[int]], spans: Sequence[tuple[int, i
     for n, (ids, (start, stop)) in enumerate(zip(sequences, spans, strict=True)):
         if not 1 <= start <= stop <= len(ids):
             raise ValueError(f"sequence {n}: expected 1 <= start <= stop <= {len(ids)}, got ({start}, {stop})")
+
+
+ROUNDING = 1e-4
+"""A log-probability may exceed 0, and an entropy fall below it, by so much."""
+
+
+def check_scores(
+    name: str, scores: Any, spans: Sequence[tuple[int, int]], *, entropy: bool = False, numbers: bool = True
+) -> list[Scores]:
+    """Return what an engine answered as a list, or refuse what cannot be the scores of these spans.
+
+    Args:
+        name: of the policy, for the message.
+        scores: what `Engine.score` returned.
+        spans: [start, stop) that it was asked for.
+        entropy: are entropies read too, where there are some?
+        numbers: also look at the numbers; a caller that knows whose turn each is for says more about a wrong one.
+
+    Raises:
+        ValueError: not one `Scores` a span, or not one finite log-probability (entropy) a token of it; names the first.
+    """
+    if not isinstance(scores, (list, tuple)) or len(scores) != len(spans):
+        got = f"{len(scores)}" if isinstance(scores, (list, tuple)) else type(scores).__name__
+        raise ValueError(f"policy {name!r}: asked for {len(spans)} scores, one a sequence, got {got}")
+    for n, (one, (start, stop)) in enumerate(zip(scores, spans, strict=True)):
+        read = {"log-probabilities": getattr(one, "logprobs", None)}
+        if entropy and getattr(one, "entropy", None) is not None:
+            read["entropies"] = one.entropy
+        for what, given in read.items():
+            values = given if isinstance(given, torch.Tensor) else None
+            if values is None or values.shape != (stop - start,) or not values.is_floating_point():
+                got = type(given).__name__ if values is None else f"shape {tuple(values.shape)}, {values.dtype}"
+                raise ValueError(f"policy {name!r}, sequence {n}: expected {stop - start} {what}, got {got}")
+            bad = ~torch.isfinite(values) | ((values if what == "log-probabilities" else -values) > ROUNDING)
+            if numbers and bool(bad.any()):
+                at = int(torch.nonzero(bad)[0])
+                raise ValueError(
+                    f"policy {name!r}, sequence {n}: {float(values[at])} for token {at} is none of {what}; "
+                    "check its weights"
+                )
+    return list(scores)
