@@ -79,8 +79,8 @@ OWN: Mapping[str, Own] = {
     ),
     "retry": Own(
         "retry",
-        {"world": "chain", "attempts": 4, "knobs": {"hops": 1}, "say": "{question}"},
-        "tiny@chain",
+        {"world": "chain", "attempts": 4, "knobs": {"hops": 2}, "say": "{question}"},
+        "tiny@chain-misread",
         {"grpo": recipes.grpo(kl=0.0), "ufo": recipes.ufo(host="grpo", entropy=0.0)},
     ),
     "dialogue": Own("dialogue", {}, "tiny@dialogue", {"grpo": recipes.grpo(kl=0.0), "mapo": recipes.mapo()}),
@@ -95,48 +95,15 @@ OWN: Mapping[str, Own] = {
         },
     ),
 }
-"""UFO is hosted by GRPO: what differs is the reward."""
+"""UFO is hosted by GRPO: what differs is the reward. Its start misreads words: one that errs only by chance is right at
+its likeliest tokens before any training, and four tries then leave nothing to learn."""
 
-FURTHER: Mapping[str, tuple[str, ...]] = {
-    "chain": (
-        "mini_o3",
-        "dr_grpo",
-        "dapo",
-        "vpr_turns",
-        "mt_grpo",
-        "aem",
-        "pbsd",
-        "dr_venus",
-        "grpo_vps",
-        "progress_share",
-        "ppo_turn",
-        "ppo",
-    ),
-    "facet": (
-        "gspo",
-        "mt_grpo",
-        "rudder",
-        "hindsight",
-        "potential_shaping",
-        "dr_venus",
-        "siop",
-        "bilevel_gae",
-        "turn_ablation",
-    ),
-    "dialogue": ("grpo", "mapo"),
-}
-"""Beyond `COMPARED`, which methods were run in which world."""
-NOT_YET = "there was no time for its runs so far"
 TOO_DEAR = "its evidence takes too long for the number of runs that every method gets"
-DEAR = ("spae",)
-
-
-def _left_out() -> Iterator[tuple[tuple[str, str], str]]:
-    stops = "it is there for the question whether it stops early where belief moves at every turn"
-    yield ("chain", "igpo_separate"), stops
-    for world, name in pairs():
-        if name not in FURTHER.get(world, ()) and (world in OWN or name not in COMPARED):
-            yield (world, name), TOO_DEAR if name in DEAR else NOT_YET
+LEFT_OUT: Mapping[tuple[str, str], str] = {
+    ("chain", "igpo_separate"): "it is there for the question whether it stops early where belief moves at every turn",
+    ("facet", "spae"): TOO_DEAR,
+}
+"""Pairs of a world and a method that are not run unless asked for by name, and why."""
 
 
 def places() -> tuple[str, ...]:
@@ -153,10 +120,6 @@ def pairs() -> Iterator[tuple[str, str]]:
     """Yield every (world, method) there is, left out or not: a method in all its worlds, then the next."""
     yield from ((world, name) for name in METHODS for world in WORLDS)
     yield from ((world, name) for world, own in OWN.items() for name in own.methods)
-
-
-LEFT_OUT: Mapping[tuple[str, str], str] = dict(_left_out())
-"""Pairs of a world and a method that are not run unless asked for by name, and why."""
 
 
 def wanted() -> list[tuple[str, str]]:
