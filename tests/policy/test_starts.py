@@ -13,11 +13,12 @@ from workbench.train.warm_start import demonstrations
 
 MADE_BY = {
     "dialogue": (0.35, (2, 3, 4), 0.8, "c8f78a03ec042741"),
+    "sudoku": (0.2, (1, 2, 3, 4), 0.5, "b4027bc26f7c43fc"),
     "toolbox": (0.15, (1,), 0.5, "0725983d184a8c18"),
 }
 """World -> error rate, lengths and habit of its command in `datasets/tiny/README.md`, and what twelve plays hash to."""
 
-KNOBS = {"toolbox": {"changes": 1}}
+KNOBS = {"toolbox": {"changes": 1}, "sudoku": {"empty": 3}}
 """Of the world a start is meant for, where they are not the defaults."""
 
 
