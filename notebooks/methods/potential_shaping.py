@@ -19,6 +19,10 @@
 # That is a theorem of 1999, and it needs two things which trainers like to break: the number is 0 once the episode is
 # over, and nothing is normalised before the sum. Before this one: [Dr. GRPO](dr_grpo.ipynb) and [IGPO](igpo.ipynb),
 # whose probe of the right answer is the potential here.
+#
+# **Use it when** a rough measure of "how close" is at hand and must not change which policy is best. With the probe it
+# costs at most a call of the policy a turn. **Not when** you want to know which turn helped: a turn hears where it
+# began, not what it changed (section 5).
 
 # %% tags=["parameters"]
 SEED = 6
@@ -34,7 +38,7 @@ from workbench import envs, evidence, policy
 from workbench.policy import Settings
 from workbench.recipes import dr_grpo, grpo, potential_shaping
 from workbench.rollout import play
-from workbench.teach import method_curves, method_told, predict
+from workbench.teach import method_curves, method_told, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import potential_shaping as check
 from workbench.view import CreditMap, Ribbons
@@ -272,6 +276,12 @@ page.side_by_side(batch, shaping, discounted, trajectory=batch.trajectories.inde
 
 # %%
 method_curves.beside_grpo(["potential_shaping"])
+
+# %% [markdown]
+# Why? What it changes in GRPO's credit, on the rollouts of section 4, before any training:
+
+# %%
+method_why.seen_from_grpo(rollouts, shaping)
 
 # %% [markdown]
 # Live, from the same warm start:

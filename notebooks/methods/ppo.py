@@ -19,6 +19,10 @@
 # The textbook for language models, from one reply to many turns: the policy's tokens are the steps, one behind the
 # other, and what tools write between them is no step at all. *Proximal Policy Optimization Algorithms*, 2017. Before
 # this one: [PPO over turns](ppo_turn.ipynb), where a whole turn is one step.
+#
+# **Use it when** a question is played once only, or a reply is so long that its tokens need credit of their own. It
+# costs a value head, read in the pass that is made anyway. **Not when** a run is short: siblings are a baseline at
+# once, and a head has to be taught (section 5).
 
 # %% tags=["parameters"]
 SEED = 5
@@ -31,7 +35,7 @@ from workbench import envs, policy
 from workbench.policy import Settings
 from workbench.recipes import grpo, ppo, ppo_turn, reinforce
 from workbench.rollout import play
-from workbench.teach import critics, method_curves, predict
+from workbench.teach import critics, method_curves, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import ppo as check
 from workbench.train.plan import Plan, start
@@ -59,8 +63,11 @@ page.facts(paper, policy=player)
 # The policy's loss is clipped and uses $A$, centred and scaled over the tokens of the batch; the head is taught $y$ at
 # every token:
 #
-# $$L = -\,\overline{\min\big(\rho_t A_t,\; \mathrm{clip}(\rho_t, 1-\epsilon, 1+\epsilon)\,A_t\big)}
-# + c\,\overline{(V_t - y_t)^2}, \qquad \rho_t = p_t / p_t^{old}$$
+# $$L = -\,\text{mean}_t \min\big(\rho_t A_t,\; \text{clip}(\rho_t, 1-\epsilon, 1+\epsilon)\,A_t\big)
+# + c\;\text{mean}_t\, (V_t - y_t)^2, \qquad \rho_t = p_t / p_t^{old}$$
+#
+# $\rho_t$ is how much likelier the token became since it was sampled, $\epsilon$ how far that may go (0.2), $c$ the
+# weight of the head's lesson (0.5).
 
 # %%
 paper
@@ -266,6 +273,15 @@ page.table(
 method_curves.beside_grpo(["ppo"])
 
 # %% [markdown]
+# Why? What it changes in GRPO's credit, on the rollouts of section 4, before any training:
+
+# %%
+method_why.seen_from_grpo(rollouts, paper)
+
+# %% [markdown]
+# That is the head of section 4, fitted to the outcomes of other rollouts beforehand. In a run the head begins at 0 and
+# is taught by the same rollouts as the policy: until it has learned something, credit is that of section 5.
+#
 # Live, from the same warm start, with a fresh head:
 
 # %%

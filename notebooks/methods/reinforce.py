@@ -17,6 +17,9 @@
 #
 # The oldest method, and the gradient of the expected outcome itself: everything else subtracts something from it or
 # shares it out. A success is praised for as much as it is worth; a failure, with outcome 0, is not touched.
+#
+# **Use it when** a question is played once only, or as the line that others have to beat. It costs nothing but the
+# rollouts. **Not when** many rollouts succeed: then most of what it learns from is noise (section 5).
 
 # %% tags=["parameters"]
 SEED = 5
@@ -31,7 +34,7 @@ from workbench import envs, policy
 from workbench.policy import Settings
 from workbench.recipes import grpo, reinforce, rloo
 from workbench.rollout import play
-from workbench.teach import method_curves, predict
+from workbench.teach import method_curves, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import reinforce as check
 from workbench.view import CreditMap, Ribbons
@@ -119,28 +122,29 @@ for success, failure in ((1.0, 0.0), (0.0, -1.0)):
 page.table(["success and failure pay", "REINFORCE", "RLOO", "GRPO"], rows)
 
 # %% [markdown]
-# **Variance.** How much does the weight of a rollout vary between batches that are alike? Draw the outcomes of 8
-# rollouts many times (each right with probability 0.8), give each rollout a coin for its direction, as a stand-in for
-# how one token's gradient points, and look at the spread of the sum.
+# **Noise, the more the easier the questions.** How much does an update vary between batches that are alike? Draw the
+# outcomes of 8 rollouts many times, give each rollout a coin for its direction, as a stand-in for how one token's
+# gradient points, and look at the variance of the sum. The direction is pure noise here: a perfect method would have 0.
 
 # %%
 rng = random.Random(SEED)
-sums = {"REINFORCE": [], "RLOO": []}
-for _ in range(400):
-    outcomes = [float(rng.random() < 0.8) for _ in range(8)]
-    coins = [rng.choice((-1, 1)) for _ in range(8)]
-    drawn = page.hand(["q"] * 8, rollout={"outcome": outcomes}, turns=[1] * 8)
-    for name, recipe in (("REINFORCE", paper), ("RLOO", rloo())):
-        weights = [row[0] for row in page.turns(recipe, drawn)]
-        sums[name].append(sum(w * c for w, c in zip(weights, coins, strict=True)) / 8)
-page.table(
-    ["method", "spread of the update along one direction"],
-    [[name, f"{statistics.pstdev(values):.3f}"] for name, values in sums.items()],
-)
+rows = []
+for chance in (0.2, 0.5, 0.8):
+    outcomes = [[float(rng.random() < chance) for _ in range(8)] for _ in range(400)]
+    coins = [rng.choice((-1, 1)) for _ in range(3200)]
+    batches = [str(number) for number in range(400) for _ in range(8)]
+    drawn = page.hand(batches, rollout={"outcome": [r for one in outcomes for r in one]}, turns=[1] * 3200)
+    varied = []
+    for recipe in (paper, rloo()):
+        moved = [row[0] * c for row, c in zip(page.turns(recipe, drawn), coins, strict=True)]
+        varied.append(statistics.pvariance([sum(moved[k : k + 8]) / 8 for k in range(0, 3200, 8)]))
+    rows.append([f"{chance:.0%}", *(f"{v:.3f}" for v in varied), f"{1 - varied[1] / varied[0]:.0%}"])
+page.table(["rollouts that are right", "variance: REINFORCE", "RLOO", "removed by the baseline"], rows)
 
 # %% [markdown]
-# The direction is pure noise here, so a perfect method would have 0. A baseline removes most of it where a question
-# is easy.
+# Where most rollouts are right, the baseline removes most of the noise; where most are wrong it has little to remove,
+# since a failure weighs nothing anyway. For most of the stored runs below most
+# rollouts fail: there a baseline has little to gain.
 #
 # ## 6. The paper and its code
 #
@@ -151,6 +155,12 @@ page.table(
 
 # %%
 method_curves.beside_grpo(["reinforce"])
+
+# %% [markdown]
+# Why? What it changes in GRPO's credit, on the rollouts of section 4, before any training:
+
+# %%
+method_why.seen_from_grpo(rollouts, paper)
 
 # %% [markdown]
 # Live, from the same warm start:

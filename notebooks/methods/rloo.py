@@ -17,6 +17,9 @@
 #
 # A baseline that contains the rollout itself takes back a part of what it is compared with. Leave it out, and the
 # gradient is unbiased: the baseline does not depend on what was sampled. That is all of RLOO.
+#
+# **Use it when** outcomes are all there is and a question can be played several times. It costs nothing but the
+# rollouts. **Not when** questions pay on different scales, or when you must know which turn helped (section 5).
 
 # %% tags=["parameters"]
 SEED = 5
@@ -28,7 +31,7 @@ from workbench import envs, policy
 from workbench.policy import Settings
 from workbench.recipes import grpo, reinforce, rloo, rloo_released
 from workbench.rollout import play
-from workbench.teach import method_curves, predict
+from workbench.teach import method_curves, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import rloo as check
 from workbench.view import CreditMap, Ribbons
@@ -126,10 +129,23 @@ for pay in (1.0, 10.0):
 page.table(["success pays", "RLOO", "GRPO"], rows)
 
 # %% [markdown]
-# **Long rollouts weigh more.** The loss sums over tokens, so a rollout of 200 tokens moves the policy ten times as far
-# as one of 20 with the same advantage. That is what the gradient of the expected outcome is, and it is also why its
-# gradients are large.
-#
+# **Long rollouts weigh more.** The loss sums over tokens, so that of two rollouts with the same advantage the longer
+# one moves the policy further. That is what the gradient of the expected outcome is, and also why its gradients are
+# large. The two failed rollouts of the question above that differ most in length:
+
+# %%
+tokens = batch.up("token", "trajectory").bincount().tolist()
+advantage = [row[0] for row in page.turns(paper, batch)]
+failed = [i for i, t in enumerate(rollouts) if t.group == solved.group and t.outcome == 0.0]
+page.table(
+    ["rollout", "tokens", "A of each", "all its tokens together"],
+    [
+        [rollouts[i].id, tokens[i], page.number(advantage[i]), page.number(advantage[i] * tokens[i], 1)]
+        for i in (f(failed, key=tokens.__getitem__) for f in (min, max))
+    ],
+)
+
+# %% [markdown]
 # ## 6. The paper and its code
 #
 # The paper has no lone rollouts. verl's `rloo` hands a rollout without siblings its **raw outcome**; its own
@@ -137,17 +153,28 @@ page.table(["success pays", "RLOO", "GRPO"], rows)
 # verl also runs it with a clipped ratio.
 
 # %%
-lone = page.hand(["a", "a", "b"], rollout={"outcome": [1.0, 0.0, 1.0]}, turns=[1, 1, 1])
-page.side_by_side(lone, paper, released, trajectory=2)
+ends, who = [1.0, 0.0, 0.0, 1.0, 0.5, 0.5, 0.7], list("aaaabbc")  # the worked example that the library is tested with
+lone = page.hand(who, rollout={"outcome": ends}, turns=[1] * 7)
+told = [[row[0] for row in page.turns(r, lone)] for r in (paper, released, grpo(kl=0.0))]
+page.table(
+    ["question", "outcome", "`rloo`", "`rloo_released`", "`grpo`"],
+    [[q, r, *map(page.number, numbers)] for q, r, *numbers in zip(who, ends, *told, strict=True)],
+)
 
 # %% [markdown]
-# The lone success is pushed with full weight by one and not at all by the other. Tasks that were cut short (a crashed
-# world, a time limit) leave such groups behind.
+# The lone rollout, last, is pushed with its full outcome by the release and not at all by the paper's form. Tasks that
+# were cut short (a crashed world, a time limit) leave such groups behind.
 #
 # ## 7. How it learned
 
 # %%
 method_curves.beside_grpo(["rloo"])
+
+# %% [markdown]
+# Why? What it changes in GRPO's credit, on the rollouts of section 4, before any training:
+
+# %%
+method_why.seen_from_grpo(rollouts, paper)
 
 # %% [markdown]
 # Live, from the same warm start:

@@ -18,6 +18,10 @@
 #
 # Outcome rewards see neither endless checking nor a right answer that was given up. Potential and probe are the
 # authors'; how they enter the advantage is **our reading of notes by others**, since the training code is not public.
+#
+# **Use it when** a policy thinks at length, goes on checking what it has found, and right answers are known. It costs
+# several short samples after every step (section 4). **Not when** rollouts have a few short turns: nothing is ever
+# found *early*.
 
 # %% tags=["parameters"]
 SEED = 5
@@ -34,7 +38,7 @@ from workbench.policy import Settings
 from workbench.recipes import grpo, spae
 from workbench.recipes.steps import probe_scores
 from workbench.rollout import play
-from workbench.teach import method_curves, predict
+from workbench.teach import method_curves, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import spae as check
 from workbench.view import CreditMap, Ribbons
@@ -52,15 +56,18 @@ page.facts(paper, policy=player)
 # %% [markdown]
 # ## 2. The equation
 #
-# Accuracy: mean probability of the forced right answer's tokens. Confidence: $e^{-H}$ of what the probe samples. Then
+# *Acc*, accuracy: the mean probability of the right answer's tokens, when the policy is made to answer now. *Conf*,
+# confidence: $e^{-H}$, where $H$ is the mean entropy of the answers that it samples now. The potential of step $k$ is
 #
-# $$\Phi = \tfrac32\,Acc \cdot Conf + \tfrac12\,Acc - Conf$$
+# $$\Phi = \frac32\,\text{Acc} \cdot \text{Conf} + \frac12\,\text{Acc} - \text{Conf}$$
 #
 # $$A_k = (R_i - \bar R)\,f_k + \xi\,g_k, \qquad f_k = 1 - \alpha\,(1 - e^{-C_k}), \qquad
-# g_k = e^{\text{minmax}(\Phi_k - \Phi_{k-1})} - \text{mean}$$
+# g_k = e^{\text{minmax}(\Phi_k - \Phi_{k-1})} - \text{mean}_\text{batch}$$
 #
-# $C_k$ counts the *earlier* steps with $\Phi > 0.9$. At the end everything is standardised over the tokens of the
-# batch.
+# $R_i - \bar R$ is the outcome minus the mean of the question. $f_k$ is the *penalty*: $C_k$ counts the earlier steps
+# with $\Phi > 0.9$, so that a step behind a found answer keeps less of the outcome, down to $1 - \alpha$. $g_k$ is the
+# *shaping*: minmax puts the changes of all steps of the batch between 0 and 1. $\alpha = \xi = 0.5$. At the end
+# everything is standardised over the tokens of the batch.
 
 # %%
 paper
@@ -68,7 +75,7 @@ paper
 # %% [markdown]
 # ## 3. By hand
 #
-# The corners of the potential first, then two rollouts. One finds the answer at its second step and goes on checking.
+# The corners of the potential first.
 
 
 # %%
@@ -79,11 +86,18 @@ def potential(acc, conf):
 corners = [["right and sure", 1, 1], ["right, unsure", 1, 0], ["wrong, unsure", 0, 0], ["wrong and sure", 0, 1]]
 page.table(["", "Acc", "Conf", "potential"], [[*row, potential(*row[1:])] for row in corners])
 
+# %% [markdown]
+# Then three rollouts of one question, with the potentials of the worked example that the library is tested against.
+# Rollout 0 has the answer after its third step, and checks it in a fourth.
+
 # %%
-acc = [[0.2, 0.98, 0.99], [0.2, 0.5, 0.3]]
-conf = [[0.3, 0.98, 0.99], [0.4, 0.6, 0.5]]
-outcome = [1.0, 0.0]
-checking = predict("Rollout 0: which step gets the most credit: 0, 1 or 2?", None)
+acc = [[0.2, 1.0, 1.0, 1.0], [0.4, 0.0, 0.0], [0.0, 0.8]]
+conf = [[0.0, 0.0, 0.9, 0.94], [0.0, 0.3, 0.0], [0.0, 0.0]]
+outcome = [1.0, 0.0, 1.0]
+tokens = [[2, 3, 2, 1], [2, 2, 2], [3, 2]]  # of each step
+checking = predict(
+    "Rollout 0: how much credit has the check, as a share of the step before it: all, half, a tenth?", None
+)
 
 # %%
 phi = [[potential(a, c) for a, c in zip(p, q, strict=True)] for p, q in zip(acc, conf, strict=True)]
@@ -91,34 +105,33 @@ change = [[0.0] + [b - a for a, b in zip(row, row[1:], strict=False)] for row in
 every = [x for row in change for x in row]
 g = [[math.exp((x - min(every)) / (max(every) - min(every))) for x in row] for row in change]
 middle = sum(x for row in g for x in row) / len(every)
-centred = [r - sum(outcome) / 2 for r in outcome]
-raw = []
+centred = [r - sum(outcome) / 3 for r in outcome]
+raw, shares = [], []
 for a, row, steps in zip(centred, phi, g, strict=True):
     before = [sum(x > 0.9 for x in row[:k]) for k in range(len(row))]
-    f = [1 - 0.5 * (1 - math.exp(-n)) for n in before]
-    raw.append([a * w + 0.5 * (x - middle) for w, x in zip(f, steps, strict=True)])
-flat = [x for row in raw for x in row]
+    shares.append([1 - 0.5 * (1 - math.exp(-n)) for n in before])
+    raw.append([a * f + 0.5 * (x - middle) for f, x in zip(shares[-1], steps, strict=True)])
+flat = [x for row, sizes in zip(raw, tokens, strict=True) for x, n in zip(row, sizes, strict=True) for _ in range(n)]
 mean = sum(flat) / len(flat)
 spread = (sum((x - mean) ** 2 for x in flat) / len(flat)) ** 0.5
 mine = [[(x - mean) / spread for x in row] for row in raw]
 
-small = page.hand(
-    ["q", "q"], {"step_accuracy": acc, "step_confidence": conf}, {"outcome": outcome}, tokens=[[1, 1, 1], [1, 1, 1]]
-)
+evidence_by_hand = {"step_accuracy": acc, "step_confidence": conf}
+small = page.hand(["q"] * 3, evidence_by_hand, {"outcome": outcome}, tokens=tokens)
 display(page.agrees(mine, paper, small))
-checking.reveal(mine[0].index(max(mine[0])))
+checking.reveal(f"{mine[0][3] / mine[0][2]:.0%}")
 
 # %% [markdown]
-# What went into it, step by step. The check after the answer was found (rollout 0, step 2) made hardly any progress,
-# and its share $f$ of the outcome is smaller. A first step has no step before it: its change counts as 0.
+# What went into it, step by step. The check made hardly any progress, and its share $f$ of the outcome is smaller. A
+# first step has no step before it: its change counts as 0.
 
 # %%
 page.table(
-    ["rollout", "step", "potential", "its change", "g"],
+    ["rollout", "step", "potential", "its change", "f", "g"],
     [
-        [i, k, f"{phi[i][k]:.2f}", page.number(change[i][k], 2), page.number(g[i][k] - middle, 2)]
-        for i in range(2)
-        for k in range(3)
+        [i, k, *(page.number(x, 2) for x in (phi[i][k], change[i][k], shares[i][k], g[i][k] - middle))]
+        for i, row in enumerate(phi)
+        for k in range(len(row))
     ],
 )
 
@@ -127,7 +140,7 @@ page.table(
 #
 # A step is a turn here: these turns are a line each. Where a policy thinks at length, `spae(step="token")` takes the
 # paragraphs of its thoughts as steps, as published (`thought_ends` cuts them). Five short probes after every step, and
-# the forced right answer: the dearest evidence so far.
+# the right answer scored once more.
 
 # %%
 questions = env.tasks("test", 4, seed=SEED)
@@ -182,10 +195,10 @@ page.table(
 
 # %%
 odd = page.hand(
-    ["q", "q", "p", "p"],
+    [*["q"] * 3, "p", "p"],
     {"step_accuracy": [*acc, [0.99, 0.1], [0.5, 0.5]], "step_confidence": [*conf, [0.99, 0.9], [0.5, 0.5]]},
     {"outcome": [*outcome, 0.0, 1.0]},
-    tokens=[[1, 1, 1], [1, 1, 1], [1, 1], [1, 1]],
+    tokens=[*tokens, [1, 1], [1, 1]],
 )
 rows = [["by itself", page.line(mine[0])], ["beside the other question", page.line(page.turns(paper, odd)[0])]]
 page.table(["rollout 0", "credit of its steps"], rows)
@@ -209,6 +222,12 @@ page.table(["answer of", "accuracy, confidence: paper", "released script"], rows
 
 # %%
 method_curves.beside_grpo(["spae"])
+
+# %% [markdown]
+# What to expect of it: what it changes in GRPO's credit, on the rollouts of section 4, before any training.
+
+# %%
+method_why.seen_from_grpo(rollouts, paper)
 
 # %% [markdown]
 # Live, from the same warm start:

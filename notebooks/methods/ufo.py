@@ -19,12 +19,14 @@
 # A policy trained on single answers repeats itself when it is told to try again. Here the user's fixed words are part
 # of the world, and what is special about the method is the reward of a rollout. It decides nothing per turn. *A Simple
 # "Try Again" Can Elicit Multi-Turn LLM Reasoning*, 2025. Before this one: [GRPO](grpo.ipynb).
+#
+# **Use it when** a question may be tried again and the world says only "wrong". It costs no call of the policy. **Not
+# when** you must know which turn helped: all turns of a rollout get the same.
 
 # %% tags=["parameters"]
 SEED = 3
 
 # %%
-from dataclasses import replace
 from statistics import stdev
 
 from IPython.display import display
@@ -34,7 +36,7 @@ from workbench.policy import Settings
 from workbench.recipes import grpo, ufo, ufo_released
 from workbench.recipes.ufo import feedback, retry_reward, same_form
 from workbench.rollout import play
-from workbench.teach import method_curves, predict
+from workbench.teach import method_curves, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import ufo as check
 from workbench.view import CreditMap, Ribbons
@@ -48,11 +50,11 @@ released = ufo_released(host="grpo", entropy=0.0, share=1.0)  # which questions 
 # %% [markdown]
 # ## 1. Quick facts
 #
-# Published on PPO with a value head (left). It needs one trained beside the policy, so from here on the same reward is
-# compared within the question, as GRPO does (right): what the notebook shows is the reward.
+# Left, as published: PPO with a value head, which has to be trained beside the policy. Right, as on this page: the same
+# reward, compared within the question as GRPO does, so that the reward can be seen by itself.
 
 # %%
-page.facts(ufo(), replace(paper, name="ufo, compared with the group"), policy=player)
+page.facts(ufo(), paper, policy=player)
 
 # %%
 page.table(
@@ -232,7 +234,7 @@ page.table(
 )
 
 # %% [markdown]
-# On the rollouts above:
+# On the rollouts above every answer could be read, so that nothing differs:
 
 # %%
 page.side_by_side(batch, paper, released, trajectory=batch.trajectories.index(solved.id))
@@ -264,6 +266,12 @@ page.table(
 
 # %%
 method_curves.beside_grpo(["ufo"])
+
+# %% [markdown]
+# What to expect of it: what it changes in GRPO's credit, on the rollouts of section 4, before any training.
+
+# %%
+method_why.seen_from_grpo(rollouts, paper)
 
 # %% [markdown]
 # Live, from the same warm start:
