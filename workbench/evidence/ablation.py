@@ -11,6 +11,7 @@ from workbench.evidence.base import Meter, Provider, Reads, Sees, Values
 from workbench.evidence.contexts import Tokens
 from workbench.evidence.scoring import model_hash
 from workbench.policy.base import Policy
+from workbench.policy.scoring import check_scores
 from workbench.policy.token_tree import Range
 from workbench.rollout.episode import step_world
 from workbench.seeds import seed_for
@@ -89,7 +90,8 @@ class ObservationDrop(Provider):
         asked = {k: without(trajectory, k) for k in range(len(trajectory.turns) - 1)}
         rows = {k: row for k, row in asked.items() if row is not None and row != whole}
         given = [whole, *rows.values()]
-        scores = self.policy.engine.score([ids for ids, _ in given], [span for _, span in given])
+        spans = [span for _, span in given]
+        scores = check_scores(self.policy.name, self.policy.engine.score([ids for ids, _ in given], spans), spans)
         meter.count(calls=len(given), tokens=sum(len(ids) for ids, _ in given))
         full, *others = (float(one.logprobs.double().sum()) for one in scores)
         for k, value in zip(rows, others, strict=True):

@@ -13,6 +13,7 @@ from workbench.evidence.contexts import Tokens, after_turn
 from workbench.evidence.gold import OnGoldProbe
 from workbench.evidence.segments import contexts
 from workbench.policy.base import Settings
+from workbench.policy.scoring import check_scores
 from workbench.recipes.steps import Potential, probe_scores, thought_ends
 from workbench.rollouts import Rollouts
 from workbench.seeds import seed_for
@@ -64,7 +65,8 @@ class ShortProbes(OnGoldProbe):
         said = await engine.generate([lead] * self.count, settings, seeds)
         rows = [[*lead, *one.token_ids] for one in said if one.token_ids]
         rows.append([*seen, *answer[:stop]])
-        scores = engine.score(rows, [(len(lead), len(row)) for row in rows], entropy=True)
+        spans = [(len(lead), len(row)) for row in rows]
+        scores = check_scores(self.policy.name, engine.score(rows, spans, entropy=True), spans, entropy=True)
         meter.count(calls=self.count + len(rows), tokens=sum(map(len, rows)))
         entropies = [one.entropy for one in scores[:-1]]
         if not entropies or any(one is None for one in entropies):

@@ -10,7 +10,7 @@ import torch
 
 from workbench.evidence.base import Meter, Reads, Sees, Values
 from workbench.evidence.contexts import Tokens
-from workbench.evidence.gold import OnGoldProbe
+from workbench.evidence.gold import OnGoldProbe, sound
 from workbench.evidence.scoring import score_sampled
 from workbench.policy.token_tree import Range
 from workbench.recipes.steps import entropy_cuts, entropy_segments
@@ -93,7 +93,10 @@ class SegmentProbe(OnGoldProbe):
         own = entropy.values.split(sizes)
         asked = [one for m, t in enumerate(group) for one in self._of(m, t, before[m], own[m])]
         scores = self.probe.score([one.ids for one in asked], [one.span for one in asked], meter)
-        found = {(a.member, a.token): float(s.double().mean()) for a, s in zip(asked, scores, strict=True)}
+        found: dict[tuple[int, int], float] = {}
+        for one, score in zip(asked, scores, strict=True):
+            trajectory, mean = group.trajectories[one.member], float(score.double().mean())
+            found[one.member, one.token] = sound(self.policy, mean, trajectory, None)
         tokens = Values.of(found.get((m, j)) for m, n in enumerate(sizes) for j in range(n))
         return {
             "segment_gold_logprob": tokens,

@@ -72,13 +72,18 @@ class Recipe:
         return tuple(dict.fromkeys([name for node in chains for name in node.needs] + list(self.objective.needs)))
 
     def check(self, batch: Batch, needs: tuple[str, ...] | None = None) -> None:
-        """Raise one error that names all columns the batch lacks and the call that makes them."""
-        missing = [name for name in (self.needs if needs is None else needs) if name not in batch.columns]
+        """Raise one error that names all columns the batch lacks and the call that makes them, or one's wrong shape."""
+        names = self.needs if needs is None else needs
+        missing = [name for name in names if name not in batch.columns]
         if missing:
             raise ValueError(
                 f"{self.name} needs columns {missing}; the batch has {sorted(batch.columns)}. Add them with "
                 f"evidence.collect(rollouts, evidence.for_recipe(recipe, ...)) or with_column(name, level, values)"
             )
+        for name in names:
+            if batch[name].values.ndim != 1:
+                shape = tuple(batch[name].values.shape)
+                raise ValueError(f"{self.name}: credit is one number a unit, column {name!r} has shape {shape}")
 
     def credit(self, batch: Batch, to: Level | None = None, work: Work | None = None) -> Credit:
         """Compute the credit of every token, or of a level above.
