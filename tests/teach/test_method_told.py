@@ -28,3 +28,22 @@ def test_a_method_stands_first_with_its_numbers_as_stored():
 def test_a_method_that_was_not_measured_has_no_number():
     said = method_told.which_turn("nobody", STORED).data
     assert said == "**Not measured yet**: `nobody`."
+
+
+def test_cross_fitting_counts_rows_whose_intervals_are_apart(tmp_path):
+    def row(way, within, beside, error):
+        figures = {"within": [within, 0.1], "beside": [beside, 0.1], "error": [error, 0.1], "size": [0.1, 0.0]}
+        return {"world": "chain", "tasks": 8, "way": way, **figures}
+
+    grpo = {key: value for key, value in row("grpo", 0.5, 0.6, 0.0).items() if key != "error"}
+    rows = [grpo, row("folds=0", 0.4, 0.6, 0.1), row("folds=2", 0.65, 0.55, 0.95), row("folds=4", 0.55, 0.3, 0.85)]
+    file = tmp_path / "kept.json"
+    file.write_text(json.dumps({"command": "benchmarks/rudder_folds.py", "rows": rows}))
+    shown = method_told.cross_fitting(file).data
+    assert "| chain | 8 | `folds=2` | 0.65 ± 0.10 | 0.55 ± 0.10 | 0.95 ± 0.10 | 0.10 ± 0.00 |" in shown
+    assert "| chain | 8 | grpo | 0.50 ± 0.10 | 0.60 ± 0.10 |  | 0.10 ± 0.00 |" in shown
+    assert (
+        "Of 2 cross-fitted rows, within a rollout in 1 clearly more often than the default, in 0 clearly less" in shown
+    )
+    assert "beside siblings in 0 clearly more often than the default, in 1 clearly less" in shown
+    assert "In 1 of them" in shown and "python benchmarks/rudder_folds.py" in shown
