@@ -129,6 +129,41 @@ page.markdown(
 )
 
 # %% [markdown]
+# **A world without an opponent.** Nothing need be searched: in a Sudoku the oracle counts how the grid can still be
+# completed. 2 is the only digit that a cell can take, 1 a right one in a cell with fewest left, 0.5 another right one;
+# -1 leaves no solution, or is in the row, column or box already; -2 is no free cell, or no placement at all. The grids
+# have 4x4 cells, three of them free at first; another `tiny` plays, from a start of its own:
+
+# %%
+grids = envs.load("sudoku", empty=3)
+solver = policy.load("tiny@sudoku", tools=grids.tools)
+puzzles = grids.tasks("test", 8, seed=SEED)
+filled = play(solver, grids, puzzles, size=4, settings=Settings(max_new_tokens=24), seed=SEED, run="sudoku")
+page.outcomes(filled)
+
+# %%
+both = zip(*(page.turns(recipe, filled.batch()) for recipe in (grpo(kl=0.0), paper)), strict=True)
+placed = [
+    (t.outcome, turn.rewards["oracle_value"], by_outcome, by_oracle)
+    for t, pair in zip(filled, both, strict=True)
+    for turn, by_outcome, by_oracle in zip(t.turns, *pair, strict=True)
+]
+rows = []
+for grade in sorted({grade for _, grade, _, _ in placed}, reverse=True):
+    there = [credits for _, same, *credits in placed if same == grade]
+    signs = [f"{sum(x > 0 for x in xs)} / {sum(x < 0 for x in xs)}" for xs in zip(*there, strict=True)]
+    rows.append([f"{grade:g}", len(there), *signs])
+page.table(["grade", "placements", "GRPO: praised / blamed", "VPR: praised / blamed"], rows)
+
+# %%
+sound = [(a, b) for solved, grade, a, b in placed if not solved and grade > 0]
+page.markdown(
+    f"In the {sum(not t.outcome for t in filled)} grids that were not solved, {len(sound)} placements are right. GRPO "
+    f"blames {sum(a < 0 for a, _ in sound)} of them and praises {sum(a > 0 for a, _ in sound)}; VPR praises "
+    f"**{sum(b > 0 for _, b in sound)}**."
+)
+
+# %% [markdown]
 # ## 5. Where it fails
 #
 # **The first variant compares different states** that merely share a turn number. Built to show it: in one position
