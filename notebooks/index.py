@@ -138,16 +138,19 @@ words = {1: "praise it", -1: "blame it", 0: "say nothing"}
 display(page.table(["", "methods"], [[words[s], ", ".join(f"`{n}`" for n in names)] for s, names in sides.items()]))
 
 # %% [markdown]
-# All rollouts at once, for four of them that need different things:
+# The questions that were sometimes solved and sometimes not, for three methods that need different things. Only here
+# has GRPO anything to say; on all others its row would be zeros:
 
 # %%
-four = [methods[name] for name in ("grpo", "matchtir", "igpo", "a2tgpo") if name in methods]
-Overview(rollouts, four)
+mixed = rollouts[[t.id for g in rollouts.groups if len({t.outcome for t in g}) > 1 for t in g]]
+Overview(mixed, [methods[name] for name in ("grpo", "matchtir", "igpo") if name in methods])
 
 # %% [markdown]
 # ## Where to go on
 #
-# - Each method's notebook: by hand, on real rollouts, where it fails, paper against code, an exercise.
+# - Each method's notebook says at its top when to use it; then by hand, on real rollouts, where it fails, how it
+#   learned, paper against code, an exercise.
+# - [All methods beside GRPO](compare/all_methods.ipynb), by training.
 # - [Six ways to look at credit](views.ipynb), live; [training](train.ipynb); the
 #   [glossary](../tutorials/glossary.md) of what a training reports.
 # - A method of your own is a chain of stages: `CONTRIBUTING.md` shows one.

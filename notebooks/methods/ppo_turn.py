@@ -20,6 +20,10 @@
 # different credit even where the world pays only at the end. The price is that the expectation has to be learned.
 # *Turn-PPO: Turn-Level Advantage Estimation with PPO*, 2025, after PPO (2017). Before this one:
 # [REINFORCE](reinforce.ipynb).
+#
+# **Use it when** a question is played once only and a rollout has several turns. It costs a value head, read in the
+# pass that is made anyway. **Not when** a run is short: siblings are a baseline at once, a head has to be taught
+# (section 5).
 
 # %% tags=["parameters"]
 SEED = 5
@@ -32,7 +36,7 @@ from workbench.credit import Credit
 from workbench.policy import Settings
 from workbench.recipes import grpo, ppo_turn
 from workbench.rollout import play
-from workbench.teach import critics, method_curves, predict
+from workbench.teach import critics, method_curves, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import ppo_turn as check
 from workbench.train.plan import Plan, start
@@ -99,7 +103,7 @@ page.table(
 )
 
 # %% [markdown]
-# From left to right the same turn is blamed and praised: at 0 the head is believed, at 1 the outcome is.
+# From top to bottom the first turn goes from blame to praise: at 0 the head is believed, at 1 the outcome is.
 #
 # ## 4. On real rollouts
 #
@@ -271,6 +275,15 @@ page.table(["ratio", "policy loss"], [[word, f"`{r.objective.terms[0].loss!r}`"]
 method_curves.beside_grpo(["ppo_turn"])
 
 # %% [markdown]
+# Why? What it changes in GRPO's credit, on the rollouts of section 4, before any training:
+
+# %%
+method_why.seen_from_grpo(rollouts, paper)
+
+# %% [markdown]
+# That is the head of section 4, fitted to the outcomes of other rollouts beforehand. In a run the head begins at 0 and
+# is taught by the same rollouts as the policy: until it has learned something, credit is that of section 5.
+#
 # Live, from the same warm start, with a fresh head:
 
 # %%

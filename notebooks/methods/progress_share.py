@@ -19,6 +19,10 @@
 # After *SPA-RL* (2025), where a network learns the contributions. Here progress is any column that has a number for
 # each turn, by default how well its calls match a reference trace, so that the way of splitting can be seen by
 # itself. Before this one: [GRPO](grpo.ipynb) and [MatchTIR](matchtir.ipynb), which reads the same column.
+#
+# **Use it when** turns should share the outcome, and no more than the outcome. It costs no call of the policy. **Not
+# when** most rollouts fail, or the first turn decides: a failure has nothing to share, and at the first turn it is the
+# outcome alone (section 5).
 
 # %% tags=["parameters"]
 SEED = 5
@@ -35,7 +39,7 @@ from workbench.evidence.predicted import hashed_words
 from workbench.policy import Settings
 from workbench.recipes import dr_grpo, grpo, progress_share
 from workbench.rollout import play
-from workbench.teach import method_curves, method_told, predict
+from workbench.teach import method_curves, method_told, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import progress_share as check
 from workbench.view import CreditMap, Ribbons
@@ -244,6 +248,12 @@ page.table(
 
 # %%
 method_curves.beside_grpo(["progress_share"])
+
+# %% [markdown]
+# Why? What it changes in GRPO's credit, on the rollouts of section 4, before any training:
+
+# %%
+method_why.seen_from_grpo(rollouts, share)
 
 # %% [markdown]
 # Live, from the same warm start:

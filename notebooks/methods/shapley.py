@@ -19,6 +19,10 @@
 # It is the only way to share a sum that satisfies four plain demands, which are checked below. Its price is the number
 # of orders. *A value for n-person games*, 1953, put to turns. Before this one: [IGPO](igpo.ipynb), which looks at one
 # order only: the order of play.
+#
+# **Use it when** you study what a policy gets out of the turns it reads, on some rollouts. It costs many calls of the
+# policy a turn (section 4). **Not when** you train for long, or when a turn matters because it led to the next one
+# (section 5).
 
 # %% tags=["parameters"]
 SEED = 5
@@ -38,7 +42,7 @@ from workbench.evidence.gold import GoldProbe
 from workbench.policy import Settings
 from workbench.recipes import grpo, shapley
 from workbench.rollout import play
-from workbench.teach import method_curves, method_told, predict
+from workbench.teach import method_curves, method_told, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import shapley as check
 from workbench.train.tally import kinds
@@ -67,7 +71,7 @@ page.facts(ours, policy=player)
 # The value of turn $t$ is what it adds, averaged over all $n!$ orders. A set of $|S|$ turns comes before $t$ in
 # $|S|!\,(n-|S|-1)!$ of them, so that $2^n$ sets are enough:
 #
-# $$\phi_t = \sum_{S \not\ni t} \frac{|S|!\,(n-|S|-1)!}{n!}\,\big(v(S \cup t) - v(S)\big), \qquad A_t = \phi_t$$
+# $$\phi_t = \sum_{S:\; t \notin S} \frac{|S|!\,(n-|S|-1)!}{n!}\,\big(v(S \cup t) - v(S)\big), \qquad A_t = \phi_t$$
 #
 # Nothing is compared with other rollouts, and the outcome is not read. The last turn answers: it is no player, and its
 # credit is unknown.
@@ -393,6 +397,12 @@ page.side_by_side(
 
 # %%
 method_curves.beside_grpo(["shapley"])
+
+# %% [markdown]
+# What to expect of it: what it changes in GRPO's credit, on the rollouts of section 4, before any training.
+
+# %%
+method_why.seen_from_grpo(rollouts, ours)
 
 # %% [markdown]
 # Live, from the same warm start:

@@ -19,6 +19,9 @@
 # No right answer, no judge and no second rollout is needed: one forward pass a turn. The outcome is not needed
 # either, and that is its weakness. This is an old idea of explaining networks, put to turns here; we found no method
 # of training that rests on it. Before this one: [GRPO](grpo.ipynb).
+#
+# **Use it when** you ask what an answer leans on, right or wrong. It costs a pass of the policy a turn. **Not when** it
+# is all a policy learns from: who copies a wrong number is praised for the search that found it (section 5).
 
 # %% tags=["parameters"]
 SEED = 5
@@ -32,7 +35,7 @@ from workbench.evidence.ablation import ReplayDrop
 from workbench.policy import Settings
 from workbench.recipes import grpo, turn_ablation
 from workbench.rollout import play
-from workbench.teach import method_curves, method_told, predict
+from workbench.teach import method_curves, method_told, method_why, predict
 from workbench.teach import method_page as page
 from workbench.teach.methods import turn_ablation as check
 from workbench.view import CreditMap, Ribbons
@@ -215,7 +218,8 @@ page.table(
 )
 
 # %% [markdown]
-# Who finds the wrong number and copies it, is praised as much as who finds the right one.
+# The search that found a wrong number is praised as much as one that found the right number, because the answer copied
+# it.
 #
 # **Does it tell the turn that helped?** Measured against the oracle of this world:
 
@@ -249,6 +253,12 @@ page.markdown(
 
 # %%
 method_curves.beside_grpo(["turn_ablation"])
+
+# %% [markdown]
+# Why? What it changes in GRPO's credit, on the rollouts of section 4, before any training:
+
+# %%
+method_why.seen_from_grpo(rollouts, ablation)
 
 # %% [markdown]
 # Live, from the same warm start:
