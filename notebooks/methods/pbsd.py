@@ -195,6 +195,7 @@ page.table(["goes on with", "evidence", "weight"], rows)
 # A guess that nothing led to, and words that betray the prompt, have the largest weight there is; the search that is
 # needed has the least. In a rollout that ended well the answer turn outweighs the turns that found the answer. (On the
 # stored rollouts above it does not: behind two results, this model is as sure of the answer without being told.)
+# `pbsd(answer=False)` leaves the last turn unweighed.
 #
 # **Length.** With `evidence="sum"` a long turn has more of it, and most weights sit at an end of the clip, where one
 # turn is like another:
