@@ -175,6 +175,18 @@ def test_without_an_nli_model_it_is_embeddings_and_says_so(monkeypatch: pytest.M
     assert Embedding().parameters["cluster_by"] == "embedding"
 
 
+def test_what_compares_can_be_asked_for_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relating, "_on_this_machine", lambda name: None)
+    assert isinstance(AnswerClusters(cluster_by="embedding").compare, Embedding)
+    assert AnswerClusters(cluster_by="embedding").parameters["cluster_by"] == "embedding"
+    with pytest.raises(RelationMissing, match="not on this machine"):  # never embeddings instead
+        _ = AnswerClusters(cluster_by="nli").compare
+    with pytest.raises(ValueError, match="expected 'nli', 'embedding'"):
+        AnswerClusters(cluster_by="vote")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="one of relation and cluster_by"):
+        AnswerClusters(Embedding(), cluster_by="nli")
+
+
 def test_embeddings_join_what_is_near_and_no_other_number() -> None:
     pytest.importorskip("transformers")
     try:

@@ -53,7 +53,7 @@ class Played:
     Args:
         position: after the move, and after the answer of a rival.
         value: V(position before, move): the oracle's graded reward.
-        on_path: is no other move better?
+        on_path: is it a good move: in Tic-Tac-Toe as good as any, else one that is worth more than 0?
         refused: why the move could not be made (fixed texts); "" if it was made.
         ended: text that the game ends with; "" if it goes on.
         outcome: the end result, once it has ended.

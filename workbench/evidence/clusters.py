@@ -12,7 +12,7 @@ from workbench.evidence.answers import find_answer, gold_answers
 from workbench.evidence.base import Meter, Provider, Reads, Sees, Values
 from workbench.evidence.contexts import Tokens, after_action, after_turn, before_turn
 from workbench.evidence.gold import GoldProbe
-from workbench.evidence.relations import Relation, best_relation
+from workbench.evidence.relations import ClusterBy, Embedding, Entailment, Relation, best_relation
 from workbench.evidence.scoring import check_vocabulary, model_hash
 from workbench.policy.base import Policy
 from workbench.policy.token_tree import Range
@@ -84,6 +84,7 @@ class AnswerClusters(Provider):
     Args:
         relation: compares texts: `Entailment`, or `Embedding` where no NLI model can be had; None takes the first that
             is there. What was used is in the columns' provenance as "cluster_by".
+        cluster_by: instead of a relation: "nli" (an error where no NLI model is on this machine) or "embedding".
         answer: name of the call that answers.
         characters: so much of a response is read.
 
@@ -94,14 +95,26 @@ class AnswerClusters(Provider):
     relation: Relation | None = field(default=None, metadata={"key": False})
     answer: str = "answer"
     characters: int = 2000
+    cluster_by: ClusterBy | None = None
     provides: ClassVar[Mapping[str, str]] = {"answer_cluster": "trajectory", "cluster_support": "trajectory"}
     sees: ClassVar[tuple[Sees, ...]] = ("group", "future")
     reads: ClassVar[tuple[Reads, ...]] = ("messages",)
 
+    def __post_init__(self) -> None:
+        if self.cluster_by not in (None, "nli", "embedding"):
+            raise ValueError(f"cluster_by: expected 'nli', 'embedding' or None, got {self.cluster_by!r}")
+        if self.relation is not None and self.cluster_by not in (None, self.relation.cluster_by):
+            given = f"cluster_by={self.cluster_by!r} and a relation that is {self.relation.cluster_by!r}"
+            raise ValueError(f"expected one of relation and cluster_by, got {given}")
+
     @cached_property
     def compare(self) -> Relation:
         """The relation that is used."""
-        return self.relation if self.relation is not None else best_relation()
+        if self.relation is not None:
+            return self.relation
+        if self.cluster_by == "nli":
+            return Entailment.load()
+        return Embedding() if self.cluster_by == "embedding" else best_relation()
 
     @property
     def parameters(self) -> Mapping[str, Any]:

@@ -49,6 +49,9 @@ class Unreliable(Provider):
         seed: of the errors.
         looks_at: what the world's oracle looked at.
 
+    Where candidates are drawn in every state, the world's own oracle says which is played on, the verdicts say who is
+    credited: `replace(vpr_states(oracle=column), candidates=Candidates(oracle=fact))`.
+
     Source: VPR (arXiv:2605.10325) reports that a weak oracle hurts; errors that do not depend on the position are ours.
     """
 
