@@ -46,8 +46,19 @@ def test_sharpness_is_read_in_the_first_block_in_units_of_the_method():
     assert across.told_turns(line("m", 1, 0, 1.0, -1.0)) == pytest.approx(2.0)
     assert across.told_turns(line("m", 1, 0, 100.0, -100.0)) == pytest.approx(2.0)
     assert across.told_turns(line("m", 1, 0, 0.0, 0.0)) is None, "no credit is not no difference"
-    assert across.told_by(RUNS, "w", "a") == pytest.approx(1.5)
-    assert across.told_by(RUNS, "w", "none") is None
+    found = across.by_method(RUNS, "w", ["a", "none"], across.told_turns)
+    assert found == pytest.approx({"a": 1.5}), "a method without runs has no number"
+
+
+def test_paying_for_stopping_is_measured_against_the_outcome_on_the_same_turns():
+    def run(early, search):
+        turns = [[1, "early", 10, 10 * early, 10.0, 5.0, 10.0], [1, "useful", 10, 10 * search, 10.0, 5.0, 10.0]]
+        return {"turns_seen": [turns]}
+
+    assert across.stopping_bias(run(0.5, 0.5)) == pytest.approx(0.0)
+    assert across.stopping_bias(run(1.0, -1.0)) == pytest.approx(2.0)
+    few = {"turns_seen": [[[1, "early", 9, 9.0, 9.0, 1.0, 1.0], [1, "useful", 10, 1.0, 1.0, 1.0, 1.0]]]}
+    assert across.stopping_bias(few) is None
 
 
 def test_rank_correlation_needs_methods_and_spread():

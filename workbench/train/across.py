@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median, stdev
 from typing import Any, NamedTuple
 
 from workbench.train import compared
 
 Line = Mapping[str, Any]
+Measure = Callable[[Line], float | None]
 FIRST = slice(0, 1)
 """Blocks of steps in which all methods still look at much the same policy."""
 
@@ -85,10 +86,38 @@ def told_turns(line: Line, blocks: slice = FIRST) -> float | None:
     return None if useful is None or useless is None or unit == 0 else (useful - useless) / unit
 
 
-def told_by(runs: Sequence[Line], world: str, method: str, blocks: slice = FIRST) -> float | None:
-    """Return the mean of `told_turns` over the seeds in which it is known."""
-    known = [v for x in compared.of(runs, world, method) if (v := told_turns(x, blocks)) is not None]
-    return math.fsum(known) / len(known) if known else None
+def stopping_bias(line: Line, blocks: slice = FIRST) -> float | None:
+    """Return how much more a run's credit favours answering early over going on than the outcome alone does.
+
+        edge(credit) / mean |credit| - edge(outcome) / mean |outcome|,    edge: `compared.stopping_edge`, same turns
+
+    Args:
+        line: a run in a world whose oracle knows what is still to be found.
+        blocks: of the run's steps.
+
+    Returns:
+        above 0 it pays for giving up; None where there are too few turns to compare, or no credit.
+    """
+    found = compared.cells(line, blocks)
+    edges = []
+    for what in ("credit", "outcome"):
+        edge, unit = compared.stopping_edge(found, what), compared.unit(found, what)
+        if edge is None or unit == 0:
+            return None
+        edges.append(edge / unit)
+    return edges[0] - edges[1]
+
+
+def by_method(runs: Sequence[Line], world: str, methods: Iterable[str], measure: Measure) -> dict[str, float]:
+    """Return the mean of a measure over the seeds in which it is known; methods without any are left out.
+
+    Args:
+        runs: of `compared.reported`.
+        world, methods: which.
+        measure: `told_turns` or `stopping_bias`.
+    """
+    known = {m: [v for x in compared.of(runs, world, m) if (v := measure(x)) is not None] for m in methods}
+    return {m: math.fsum(values) / len(values) for m, values in known.items() if values}
 
 
 def ranks(x: Sequence[float], y: Sequence[float]) -> Rank | None:

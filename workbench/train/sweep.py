@@ -39,7 +39,6 @@ from workbench.train.sweep_methods import (
     METHODS,
     OWN,
     STARTS,
-    TOO_DEAR,
     WORLDS,
     given,
     pairs,
@@ -51,7 +50,7 @@ from workbench.train.sweep_methods import (
 )
 from workbench.train.tally import Cell, habits, tally, together
 
-__all__ = ["COMPARED", "LEFT_OUT", "METHODS", "OWN", "STARTS", "TOO_DEAR", "WORLDS", "Job", "Size", "given", "jobs"]
+__all__ = ["COMPARED", "LEFT_OUT", "METHODS", "OWN", "STARTS", "WORLDS", "Job", "Size", "given", "jobs"]
 __all__ += ["pairs", "places", "read", "recipes_of", "run", "start_of", "wanted", "world"]
 
 RATES = (7e-5, 2e-4, 6e-4)
