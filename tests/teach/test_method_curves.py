@@ -55,6 +55,20 @@ def test_an_interval_that_leaves_0_out_is_no_victory_among_many(tmp_path):
     assert "**does not beat**" in among and "leaves 0 out" in among and "Holm: 7 on chain" in among
 
 
+def test_runs_made_again_on_fresh_seeds_are_said_beside_the_first(tmp_path):
+    folder = stored(tmp_path, {"aem": (58, 55, 52, 54, 55), "rloo": BASE})
+    assert "made again" not in said(folder, ["aem"])
+    (folder / "again").mkdir()
+    for seed, (base, mine) in enumerate(((50, 70), (54, 73), (46, 67)), start=11):
+        keep(folder / "again", line("grpo", seed, base))
+        keep(folder / "again", line("aem", seed, mine))
+    text = said(folder, ["aem"])
+    assert (
+        "- **chain, made again on fresh seeds**: `aem` **beats** `grpo`: +20 points" in text and "over 3 seeds" in text
+    )
+    assert "made again" not in said(folder, ["rloo"])
+
+
 def test_a_method_has_one_look_in_all_worlds(tmp_path, monkeypatch):
     """Two forms, one of which was run in one world alone: neither takes the other's colour where it is missing."""
     stored(tmp_path, {"igpo": BASE, "igpo_separate": BASE})
@@ -76,7 +90,7 @@ def test_grpo_itself_is_compared_with_nobody(tmp_path):
 
 
 def test_where_nothing_was_run_the_reason_is_said_with_what_it_costs(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep, "LEFT_OUT", {("chain", "shapley"): sweep.TOO_DEAR})
+    monkeypatch.setattr(sweep, "LEFT_OUT", {("chain", "shapley"): "it takes too long"})
     costs = [
         {"world": "chain", "method": name, "seconds": s, "calls": c}
         for name, s, c in (("grpo", 0.5, 0), ("shapley", 6.0, 900))
@@ -85,5 +99,5 @@ def test_where_nothing_was_run_the_reason_is_said_with_what_it_costs(tmp_path, m
     (tmp_path / "costs.json").write_text(json.dumps({"costs": costs}))
     text = said(tmp_path, ["shapley"])
     assert text.startswith("**No stored runs of `shapley`**")
-    assert f"Not run: `shapley` on chain: {sweep.TOO_DEAR}." in text
+    assert "Not run: `shapley` on chain: it takes too long." in text
     assert "takes 12.0 times the processor time of one of `grpo`, and its evidence 900 calls of a model" in text

@@ -51,6 +51,7 @@ def beside_grpo(names: str | Sequence[str], folder: str | Path = FOLDER, base: s
     found = {w: {d.method: d for d in compared.against(runs, w, base)} for w in worlds}
     lines = [_line(runs, w, n, found[w].get(n))[:width] for w in worlds for n in shown[w]]
     said = [_verdict(w, found[w][n], base) for w in worlds for n in shown[w] if n != base and n in found[w]]
+    said += _again(Path(folder), shown, base)
     told = ["\n".join(said), *_left_out(asked, costs, base), _small_print(runs, worlds, shown, costs, base)]
     return markdown("\n\n".join([table(head[:width], lines).data, *filter(None, told)]))
 
@@ -99,9 +100,20 @@ def _verdict(world: str, found: compared.Difference, base: str) -> str:
         so = f"**beats** `{base}`" if found.mean.mean > 0 else f"**does not beat** `{base}`: it is **worse**"
     mean, least, most = (round(100 * share) for share in (found.mean.mean, low, high))
     points = f"{mean:+d} points of tasks solved [{least:+d}, {most:+d}]"
-    alone = "; alone that interval leaves 0 out, among so many methods that is not enough" * odd
+    alone = "; alone that interval leaves 0 out, among all that are compared that is not enough" * odd
     seeds = f"over {found.mean.seeds} seeds, corrected p {found.adjusted:.2g}"
     return f"- **{world}**: `{found.method}` {so}: {points} {seeds}{alone}."
+
+
+def _again(folder: Path, shown: Mapping[str, Sequence[str]], base: str) -> list[str]:
+    """Say what came of the pairs that were run again on fresh seeds, because they had looked different."""
+    fresh = sweep.read(folder / "again")
+    return [
+        _verdict(f"{world}, made again on fresh seeds", found, base)
+        for world, names in shown.items()
+        for found in compared.against(fresh, world, base)
+        if found.method in names
+    ]
 
 
 def _small_print(
@@ -128,8 +140,9 @@ def _small_print(
         "policy of a million parameters, each method at the rate that did best on a tuning seed; one update a step, so "
         f"that ratios are 1 and no clip acts, and no KL term.{fewer} Thick: mean over seeds; band: its 95 % interval "
         "(Student's); thin: seeds. The difference is taken seed by seed, its interval is not corrected; p is of the "
-        f"paired t-test, corrected for all methods stored there (Holm: {family}).{dear} How it was done, and seven "
-        "methods side by side: [notebooks/compare/training](../compare/training.ipynb)."
+        f"paired t-test, corrected for all methods stored there (Holm: {family}).{dear} All methods in one picture: "
+        "[notebooks/compare/all_methods](../compare/all_methods.ipynb); seven of them closely: "
+        "[notebooks/compare/training](../compare/training.ipynb)."
     )
 
 
