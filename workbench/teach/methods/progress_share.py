@@ -81,7 +81,7 @@ def winner(progress: Rows, temperature: float) -> Rows:
 
 def to_last(progress: Rows, temperature: float) -> Rows:
     """All to the last turn."""
-    return [[0.0] * (len(row) - 1) + [1.0] for row in progress]
+    return [[*[0.0] * (len(row) - 1), 1.0] for row in progress]
 
 
 def unnormalised(progress: Rows, temperature: float) -> Rows:
@@ -123,7 +123,9 @@ def made(
     **how: bool,
 ) -> Solution:
     """Return a solution made of these parts; the defaults are right. `first`: compare before summing."""
-    norm = partial(standard, **{"divide": False, **how})  # type: ignore[arg-type]
+
+    def norm(rows: Rows, group: Sequence[str], whom: Peers) -> Rows:
+        return standard(rows, group, whom, **{"divide": False, **how})  # type: ignore[arg-type]
 
     def solution(progress: Rows, outcome: list[float], group: list[str], temperature: float) -> Rows:
         shares = each(lambda r, s: r * s, everywhere(what(outcome, group), progress), split(progress, temperature))

@@ -153,7 +153,8 @@ def shown(args: Args, got: Values, want: Values) -> Table:
     """Show a case: the answer's log-probability with everything and without the turn."""
     whole, without, group = args
     there = known(without, without)
-    columns = [("with all turns", everywhere(whole, there)), ("without this one", [list(row) for row in there])]
+    left: Rows = [list(row) for row in there]
+    columns = [("with all turns", everywhere(whole, there)), ("without this one", left)]
     table = turn_table(
         "Log-probability of the answer, a line a turn. Wrong lines are marked.", columns, group, got, want
     )
