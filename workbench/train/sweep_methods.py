@@ -91,7 +91,7 @@ OWN: Mapping[str, Own] = {
         {
             "grpo": recipes.grpo(kl=0.0),
             "artist": recipes.artist(kl=0.0),
-            "artist_calls": recipes.artist_calls(form=1.0, kl=0.0),  # the form ten times its default, as it was run
+            "artist_calls": recipes.artist_calls(kl=0.0),
         },
     ),
     "sudoku": Own(
