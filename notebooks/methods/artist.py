@@ -237,7 +237,7 @@ page.side_by_side(batch, paper, calling, plain, trajectory=apart)
 # %% [markdown]
 # ## 7. How it learned
 #
-# In stored runs `artist_calls` is the form of section 6 in which the form counts 1 at most.
+# In a tool world of one change. What is counted is the right answer: `artist_calls` is paid for state and calls.
 
 # %%
 method_curves.beside_grpo(["artist", "artist_calls"])
