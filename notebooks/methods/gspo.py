@@ -58,8 +58,8 @@ page.facts(paper, policy=player)
 # \ell_{i,t} = \max\big( -A_i s_i,\; -A_i\, \text{clip}(s_i,\, 1 - 3 \cdot 10^{-4},\, 1 + 4 \cdot 10^{-4}) \big)$$
 #
 # $p_t$ is the probability of token $t$ now, $p^{old}_t$ when it was sampled, $n_i$ the number of tokens of the rollout
-# and $\ell_{i,t}$ the loss of one. The credit $A_i$ is GRPO's. The clip is some 500 times narrower than a token's, because a mean over tokens
-# moves less than each of them.
+# and $\ell_{i,t}$ the loss of one. The credit $A_i$ is GRPO's. The clip is some 500 times narrower than a token's,
+# because a mean over tokens moves less than each of them.
 
 # %%
 paper
