@@ -61,8 +61,8 @@ left = [[w, f"`{m}`", why] for (w, m), why in sweep.LEFT_OUT.items()]
 display(
     page.markdown(
         f"A run is {shape}; {len(sweep.SEEDS)} seeds each, and {len(sweep.RATES)} tuning runs that count for nothing "
-        f"else. In the chain world belief moves at the last search, in the facet world at every turn. Not run: "
-        f"{'none.' if not left else 'these.'}"
+        f"else. In the chain world belief moves at the last search, in the facet world at every turn."
+        f"{' Left out, and why:' if left else ''}"
     )
 )
 if left:
